@@ -1,0 +1,42 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both run `make setup` when needed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Where torch comes from, for example TORCH_INDEX=https://download.pytorch.org/whl/cpu on a machine without a GPU.
+TORCH_INDEX ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format coverage clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+setup: $(VENV)/.installed ## create .venv and install rlsf with its tested dependencies
+
+demo: setup ## run RLSF end to end on the bundled model and print the before/after table
+	$(BIN)/rlsf demo
+
+test: setup lint ## lint, type-check and run the tests in parallel
+	$(BIN)/python -m pytest -n auto --dist loadgroup -q
+
+lint: setup ## ruff and pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: setup ## let ruff rewrite the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+coverage: setup ## tests with a coverage report
+	$(BIN)/python -m pytest -n auto --dist loadgroup -q --cov --cov-report=term --cov-report=xml
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,5 @@
+"""Answer formats, answer spans in token positions, equivalence and voting."""
+
+from rlsf.answers.answer import Answer
+
+__all__ = ["Answer"]

@@ -1,0 +1,24 @@
+"""What is measured before and after."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rlsf.config import Section
+
+Mode = Literal["greedy", "cot_decoding", "majority"]
+
+
+class EvaluationConfig(Section):
+    """Decoding modes, calibration bins and intervals."""
+
+    modes: tuple[Mode, ...] = ("greedy", "cot_decoding", "majority")
+    """``greedy``: the first branch. ``cot_decoding``: the most confident of K. ``majority``: the most frequent of K."""
+    bins: int = Field(default=10, ge=1)
+    """Bins of the expected calibration error."""
+    bootstrap: int = Field(default=2000, ge=100)
+    """Resamples of the 95 % bootstrap intervals."""
+    aggregate: bool = False
+    """``cot_decoding``: choose the answer with the largest total confidence instead of the single best path."""

@@ -1,0 +1,77 @@
+"""How preferences become a policy."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from rlsf.config import Section
+
+
+class LoraSection(Section):
+    """Low-rank adapters (PEFT)."""
+
+    rank: int = Field(default=8, ge=1)
+    alpha: float = Field(default=16, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    rank_stabilised: bool = True
+    """Scale by alpha / sqrt(rank) instead of alpha / rank."""
+    target_modules: str | tuple[str, ...] = "all-linear"
+
+
+class SelectionConfig(Section):
+    """Label-free choice of the checkpoint, by agreement on unlabelled prompts held out from training."""
+
+    enabled: bool = True
+    prompts: int = Field(default=64, ge=1)
+    """Unlabelled training prompts set aside for the probe."""
+    every: int = Field(default=20, ge=1)
+    """Optimiser steps between probes."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after this many probes without a better one; none: train to the end, keep the best."""
+
+
+class TrainingConfig(Section):
+    """Direct preference optimisation on confidence-ranked pairs (arXiv 2305.18290) and what keeps it stable."""
+
+    loss: Literal["sigmoid", "ipo"] = "sigmoid"
+    beta: float = Field(default=0.1, gt=0)
+    """Strength of the pull towards the reference policy."""
+    nll_weight: float = Field(default=1.0, ge=0)
+    """Weight of the per-token negative log-likelihood of the chosen trace; guards against likelihood displacement."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    """Conservative DPO: the probability that a preference is the wrong way round."""
+    use_margin: bool = False
+    """Subtract ``margin_scale`` x the pair's margin from the logit (ODPO with identity offset)."""
+    margin_scale: float = Field(default=1.0, ge=0)
+    use_weight: bool = False
+    """Weigh each pair by its confidence gap, normalised to mean one."""
+    learning_rate: float = Field(default=5e-5, gt=0)
+    epochs: float = Field(default=1.0, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    """Optimiser steps; overrides ``epochs``."""
+    batch_size: int = Field(default=16, ge=1)
+    """Pairs per optimiser step."""
+    device_batch_size: int | None = Field(default=None, ge=1)
+    """Pairs per forward pass; gradients accumulate up to ``batch_size``. None: the whole batch."""
+    save_every: int = Field(default=50, ge=1)
+    """Optimiser steps between checkpoints."""
+    precompute_reference: bool = True
+    """Compute the reference log-probabilities once, so that no second model is held in memory."""
+    lora: LoraSection | None = None
+    """None trains all weights."""
+    rounds: int = Field(default=1, ge=1)
+    """Self-training rounds: sample with the current policy, rank, train."""
+    selection: SelectionConfig = SelectionConfig()
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """Options passed untouched to TRL's DPOConfig; they win over everything above."""
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> TrainingConfig:
+        if self.device_batch_size is not None and self.batch_size % self.device_batch_size:
+            raise ValueError(
+                f"training.batch_size={self.batch_size} is not a multiple of"
+                f" training.device_batch_size={self.device_batch_size}: choose a divisor"
+            )
+        return self
