@@ -5,6 +5,7 @@ One row per (prompt, trace). Text never replaces ids: what is trained on later a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -114,7 +115,7 @@ def _lists(table: pa.Table, name: str) -> list[np.ndarray]:
     column = table.column(name).combine_chunks()
     values = column.flatten().to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(np.diff(column.offsets.to_numpy()))])
-    return [values[start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [values[start:end] for start, end in itertools.pairwise(offsets)]
 
 
 def table_to_traces(table: pa.Table) -> list[Trace]:
@@ -133,9 +134,7 @@ def table_to_traces(table: pa.Table) -> list[Trace]:
             *(lists[name][row] for name in STATISTIC_NAMES), vocabulary_size=scalars["vocabulary_size"][row]
         )
         text = scalars["answer"][row]
-        answer = (
-            None if text is None else Answer(text, scalars["answer_start"][row], scalars["answer_end"][row])
-        )
+        answer = None if text is None else Answer(text, scalars["answer_start"][row], scalars["answer_end"][row])
         traces.append(
             Trace(
                 prompt_id=scalars["prompt_id"][row],
