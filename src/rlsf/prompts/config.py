@@ -28,7 +28,8 @@ class PromptConfig(Section):
     path: str | None = None
     """JSONL, JSON array, CSV, Parquet, a local dataset folder or a hub id. Empty with a preset: its hub id."""
     preset: str | None = None
-    """A built-in description of a public benchmark: gsm8k, multiarith, svamp, aqua, commonsense_qa, arc, mmlu, math500."""
+    """A built-in description of a public benchmark: gsm8k, multiarith, svamp, aqua, commonsense_qa, arc, mmlu or
+    math500."""
     subset: str | None = None
     """The configuration name of a hub dataset."""
     split: str | None = None
