@@ -33,5 +33,7 @@ class SamplingConfig(Section):
     """Strings that end a trace once they appear in it."""
     batch_tokens: int = Field(default=65536, ge=1)
     """Upper bound on cached tokens (rows x length) decoded at once; results do not depend on it."""
+    shard_prompts: int = Field(default=64, ge=1)
+    """Prompts per Parquet shard: the unit of work of a process and of resume."""
     workers: int | Literal["auto"] = "auto"
     """Processes that sample disjoint prompts; ``auto``: one a core on CPU, one otherwise."""

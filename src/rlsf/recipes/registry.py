@@ -1,0 +1,47 @@
+"""The recipes that ship, by name: a literal table, no registration magic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+
+from rlsf.errors import InputError, near_names
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeCard:
+    """What a recipe is, in one line, and which paper it follows."""
+
+    name: str
+    summary: str
+    paper: str
+    needs_labels: bool = False
+
+    @property
+    def yaml(self) -> str:
+        """The recipe's file, as shipped."""
+        return (resources.files("rlsf.recipes") / f"{self.name.replace('-', '_')}.yaml").read_text(encoding="utf-8")
+
+
+RECIPES: dict[str, RecipeCard] = {
+    card.name: card
+    for card in (
+        RecipeCard(
+            "rlsf",
+            "CoT-decoding traces ranked by answer-span disparity, all confident pairs, DPO",
+            "arXiv 2507.21931",
+        ),
+        RecipeCard(
+            "rlsf-trace",
+            "the same loop ranked by confidence over the reasoning, pairs with different answers, DPO with NLL",
+            "arXiv 2507.21931, signal and pairing ours",
+        ),
+    )
+}
+
+
+def recipe_card(name: str) -> RecipeCard:
+    """The card of a recipe; raises ``InputError`` with the near names for an unknown one."""
+    if name not in RECIPES:
+        raise InputError(f"unknown recipe {name!r}{near_names(name, RECIPES)}; known: {', '.join(RECIPES)}")
+    return RECIPES[name]
