@@ -1,0 +1,5 @@
+"""The command line: ``rlsf``."""
+
+from rlsf.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,53 @@
+"""The commands by name, and what a user sees when something goes wrong: one line and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+from rich.console import Console
+
+from rlsf import __version__
+from rlsf.errors import RlsfError
+
+#: Exit codes: a mistake that the user can mend, and a run stopped by Ctrl-C.
+USER_ERROR, INTERRUPTED = 2, 130
+
+app = App(
+    name="rlsf",
+    help="Post-train a language model from its own confidence; measure accuracy and calibration before and after.",
+    version=__version__,
+)
+app.command("rlsf.cli.run:run")
+app.command("rlsf.cli.check:check")
+app.command("rlsf.cli.stages:sample")
+app.command("rlsf.cli.stages:rank")
+app.command("rlsf.cli.stages:train")
+app.command("rlsf.cli.stages:evaluate", name="eval")
+app.command("rlsf.cli.stages:report")
+app.command("rlsf.cli.recipes:recipes")
+app.command("rlsf.cli.demo:demo")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script."""
+    sys.exit(execute(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Run one command line; returns its exit code."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    console = Console(stderr=True)
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except (RlsfError, CycloptsError) as error:
+        message = " ".join(str(error).split())
+        console.print(f"rlsf: {message}", style="red", highlight=False, soft_wrap=True, markup=False)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        console.print("stopped; what is finished is kept: go on with --resume", highlight=False)
+        return INTERRUPTED
+    return 0

@@ -1,0 +1,175 @@
+"""Each stage alone: ``rlsf sample``, ``rank``, ``train``, ``eval`` and ``report``.
+
+``sample`` starts a run folder; the others take one and read its recipe. They may change keys of their own and of later
+stages; whatever an earlier stage was made from is refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from rlsf.cli.options import Overrides, RecipeOptions
+from rlsf.cli.run import default_output, print_recipe, show_summary
+from rlsf.errors import InputError
+from rlsf.files import write_text
+from rlsf.recipes.recipe import Recipe
+from rlsf.recipes.resolve import flatten, parse_overrides, resolve, to_yaml
+
+if TYPE_CHECKING:
+    from rlsf.pipeline.context import Run
+
+_DEFAULT_OPTIONS = RecipeOptions()
+_FROM_RANKING = ("signal", "ranking", "training", "evaluation", "evaluation_data")
+
+
+def sample(
+    *overrides: Overrides,
+    options: RecipeOptions = _DEFAULT_OPTIONS,
+    output: Path | None = None,
+    resume: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Sample traces for the prompts, with statistics and answers.
+
+    Parameters
+    ----------
+    output:
+        Run folder; by default runs/RECIPE-DATE-TIME.
+    resume:
+        Go on with the sampling in --output where it stopped.
+    dry_run:
+        Print the resolved recipe and stop.
+    """
+    from rlsf.pipeline.context import Run
+    from rlsf.pipeline.folder import RunFolder
+    from rlsf.pipeline.run import sample_round
+
+    recipe = options.resolve(overrides)
+    if dry_run:
+        print_recipe(recipe)
+        return
+    with Run(recipe, RunFolder(output or default_output(recipe))).open(resume=resume) as run:
+        manifest = sample_round(run, 1)
+        _say(f"{manifest.counts['traces']} traces of {manifest.counts['prompts']} prompts in {run.folder.traces(1)}")
+
+
+def rank(folder: Path, /, *overrides: Overrides) -> None:
+    """Rank the sampled traces and write preference pairs.
+
+    Parameters
+    ----------
+    folder:
+        A run folder with sampled traces.
+    """
+    from rlsf.pipeline.ranking import rank_stage
+
+    with _reopen(folder, overrides, _FROM_RANKING) as run:
+        manifest = rank_stage(run, 1)
+        _say(f"{manifest.counts['pairs']} pairs in {run.folder.preferences(1)}")
+
+
+def train(folder: Path, /, *overrides: Overrides) -> None:
+    """Fine-tune the policy on the preference pairs; goes on from the last checkpoint.
+
+    Parameters
+    ----------
+    folder:
+        A run folder with ranked pairs.
+    """
+    from rlsf.pipeline.training import train_stage
+
+    with _reopen(folder, overrides, _FROM_RANKING[2:]) as run:
+        if run.recipe.training.rounds > 1:
+            raise InputError("training.rounds > 1 samples again between rounds: use `rlsf run --resume` for it")
+        manifest = train_stage(run, 1)
+        _say(f"policy of step {manifest.counts['best_step']} in {run.folder.policy} ({manifest.counts['reason']})")
+
+
+def evaluate(
+    folder: Path | None = None,
+    /,
+    *overrides: Overrides,
+    model: str | None = None,
+    data: str | None = None,
+    recipe: str | None = None,
+    config: Path | None = None,
+    output: Path | None = None,
+    resume: bool = False,
+) -> None:
+    """Measure accuracy and calibration: of a run (before and after), or of any model on any labelled data.
+
+    Parameters
+    ----------
+    folder:
+        A run folder; leave it out to measure --model on --data.
+    model:
+        A model folder or hub id.
+    data:
+        Labelled questions, given like --prompts of `rlsf run`.
+    recipe:
+        Name of the recipe whose sampling and signal are used.
+    config:
+        A recipe file of your own.
+    output:
+        Run folder for --model; by default runs/RECIPE-DATE-TIME.
+    resume:
+        Go on with the evaluation in --output where it stopped.
+    """
+    from rlsf.pipeline.context import Run
+    from rlsf.pipeline.folder import RunFolder
+    from rlsf.pipeline.reporting import report_stage
+    from rlsf.pipeline.run import evaluate_all
+
+    if (folder is None) == (model is None):
+        raise InputError("say what to measure: a run folder, or --model MODEL --data FILE")
+    if folder is not None:
+        run = _reopen(folder, overrides, ("evaluation", "evaluation_data"))
+    else:
+        resolved = RecipeOptions(model=model, eval_data=data, recipe=recipe, config=config).resolve(overrides)
+        run = Run(resolved, RunFolder(output or default_output(resolved))).open(resume=resume)
+    with run:
+        if not run.questions:
+            raise InputError("no labelled questions: say --data FILE, or --evaluation_data.path FILE for a run folder")
+        show_summary(evaluate_all(run), Console())
+        _say(f"report  {report_stage(run)}")
+
+
+def report(folder: Path, /) -> None:
+    """Write report.html and the policy's model card again.
+
+    Parameters
+    ----------
+    folder:
+        A run folder.
+    """
+    from rlsf.pipeline.reporting import report_stage
+
+    with _reopen(folder, (), ()) as run:
+        _say(f"report  {report_stage(run)}")
+
+
+def _reopen(folder: Path, overrides: tuple[str, ...], changeable: tuple[str, ...]) -> Run:
+    """The run in ``folder`` under its own recipe, with overrides of the sections that may still change."""
+    from rlsf.pipeline.context import Run
+    from rlsf.pipeline.folder import RunFolder
+
+    opened = RunFolder(folder)
+    if not opened.recipe_file.exists():
+        raise InputError(f"{folder} is not a run folder (no recipe.yaml): start one with `rlsf run` or `rlsf sample`")
+    layer = parse_overrides(overrides)
+    for key, _ in flatten(layer):
+        if key.partition(".")[0] not in changeable:
+            raise InputError(
+                f"{key} cannot change any more in {folder}: earlier stages were made from it; start another run"
+            )
+    recipe: Recipe = resolve(None, opened.recipe_file, layer)
+    if layer:
+        write_text(opened.recipe_file, to_yaml(recipe))
+    return Run(recipe, opened).open(resume=True)
+
+
+def _say(text: str) -> None:
+    Console().print(text, highlight=False, soft_wrap=True, markup=False)

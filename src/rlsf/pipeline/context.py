@@ -1,0 +1,136 @@
+"""What every stage of one run shares: the recipe, the folder, the prompts, the worker pool, the progress display."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from rlsf.errors import InputError
+from rlsf.files import digest, write_json
+from rlsf.models import load_tokenizer, model_fingerprint
+from rlsf.models.config import ModelConfig
+from rlsf.pipeline.environment import describe_environment
+from rlsf.pipeline.folder import RunFolder
+from rlsf.pipeline.metrics import MetricsLog
+from rlsf.pipeline.progress import ProgressDisplay
+from rlsf.prompts import load_prompts
+from rlsf.prompts.prompt import Prompt
+from rlsf.recipes.recipe import Recipe
+from rlsf.sampling.pool import EnginePool
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Run:
+    """One run of one recipe in one folder; a context manager that holds the folder and the workers."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, progress: ProgressDisplay | None = None) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.progress = progress or ProgressDisplay()
+        self._exit = ExitStack()
+
+    def open(self, *, resume: bool) -> Run:
+        """Take the folder; write the recipe and the environment on the first start."""
+        if self.recipe.model.path is None:
+            raise InputError("no model: say --model FOLDER_OR_HUB_ID, or set model.path in the recipe file")
+        self.folder.open(self.recipe, resume=resume)
+        self._exit.callback(self.folder.close)
+        if not self.folder.environment_file.exists():
+            write_json(self.folder.environment_file, describe_environment())
+        return self
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._exit.close()
+
+    @cached_property
+    def metrics(self) -> MetricsLog:
+        return MetricsLog(self.folder.metrics_file)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return load_tokenizer(self.recipe.model)
+
+    @cached_property
+    def pool(self) -> EnginePool:
+        """Sampling processes, started when first needed and kept for all stages of the run."""
+        return self._exit.enter_context(EnginePool(worker_count(self.recipe)))
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """The unlabelled questions to learn from; gold answers are not even read."""
+        config = self.recipe.prompts
+        if config.path is None and config.preset is None:
+            raise InputError("no prompts: say --prompts FILE_OR_HUB_ID, or set prompts.path in the recipe file")
+        return load_prompts(config, with_gold=False)
+
+    @cached_property
+    def questions(self) -> list[Prompt]:
+        """The labelled questions to measure on; empty where none were given."""
+        if self.recipe.evaluation_data is None:
+            return []
+        questions = load_prompts(self.recipe.evaluation_data, with_gold=True)
+        unlabelled = [question.id for question in questions if question.gold is None]
+        if unlabelled:
+            raise InputError(
+                f"evaluation question {unlabelled[0]!r} has no gold answer ({len(unlabelled)} of {len(questions)}):"
+                " name its column with --evaluation_data.columns.answer"
+            )
+        return questions
+
+    def policy_config(self, round_: int) -> ModelConfig:
+        """The model that samples in a round: the given one first, then the policy of the round before."""
+        if round_ == 1:
+            return self.recipe.model
+        return self.trained_config(round_ - 1)
+
+    def trained_config(self, round_: int) -> ModelConfig:
+        """The policy that a round's training wrote."""
+        path = self.folder.round_policy(round_, self.recipe.training.rounds)
+        return self.recipe.model.model_copy(update={"path": str(path), "revision": None})
+
+
+def worker_count(recipe: Recipe) -> int:
+    """Sampling processes: as configured; ``auto`` is one a core on CPU and one otherwise."""
+    import torch
+
+    if recipe.sampling.workers != "auto":
+        return max(1, int(recipe.sampling.workers))
+    on_cpu = recipe.model.device == "cpu" or (recipe.model.device == "auto" and not torch.cuda.is_available())
+    return available_cores() if on_cpu else 1
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def prompts_digest(prompts: Sequence[Prompt]) -> str:
+    """Identifies what the model is asked; gold answers do not enter."""
+    return digest([[prompt.id, prompt.question, list(prompt.choices)] for prompt in prompts])
+
+
+def stage_seed(seed: int, *names: object) -> int:
+    """A seed of its own for each stage and round, so that no two stages share random numbers."""
+    return int(digest([seed, *map(str, names)])[:8], 16)
+
+
+def sampling_inputs(run: Run, model: ModelConfig, prompts: Sequence[Prompt], seed: int) -> dict[str, Any]:
+    """Everything that decides the traces of a stage, as its manifest records it."""
+    recipe = run.recipe.model_dump(mode="json")
+    sampling = {key: recipe["sampling"][key] for key in recipe["sampling"] if key not in ("workers", "batch_tokens")}
+    return {
+        "model": {"fingerprint": model_fingerprint(model), "dtype": model.dtype},
+        "prompts": prompts_digest(prompts),
+        "render": recipe["render"],
+        "sampling": sampling,
+        "answer": recipe["answer"],
+        "seed": seed,
+    }

@@ -1,0 +1,58 @@
+"""The evaluation stage: the same questions before and after, and what that says about accuracy and calibration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from rlsf.answers import Grader
+from rlsf.confidence import get_signal
+from rlsf.evaluation import judge_question, outcomes_to_table, summarise, table_to_outcomes
+from rlsf.files import atomic_path, digest, write_json
+from rlsf.models.config import ModelConfig
+from rlsf.pipeline.context import Run, stage_seed
+from rlsf.pipeline.manifest import Manifest, finished
+from rlsf.pipeline.ranking import confidences
+from rlsf.pipeline.sampling import read_traces, sample_stage
+
+OUTCOMES = "outcomes.parquet"
+
+
+def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
+    """Sample the evaluation questions with ``model``, grade every decoding mode, write one row a question and mode."""
+    folder = run.folder.evaluation(phase)
+    recipe, questions = run.recipe, run.questions
+    seed = stage_seed(recipe.seed, "evaluate")
+    sampled = sample_stage(run, f"evaluate {phase}", model, questions, folder / "traces", seed)
+    inputs = {
+        "traces": sampled.digest,
+        "gold": digest([[question.id, question.gold] for question in questions]),
+        "signal": recipe.signal,
+        "evaluation": recipe.evaluation.model_dump(mode="json"),
+    }
+    done = finished(folder, "evaluate", inputs)
+    if done is not None:
+        return done
+    signal, outcomes = get_signal(recipe.signal), []
+    with Grader() as grader, run.progress.stage(f"grade {phase}", len(questions)) as advance:
+        for question, traces in zip(questions, read_traces(folder / "traces"), strict=True):
+            measured = confidences(traces, signal, run.tokenizer)
+            outcomes += judge_question(question, traces, measured, recipe.evaluation, grader)
+            advance(1)
+    with atomic_path(folder / OUTCOMES) as partial:
+        pq.write_table(outcomes_to_table(outcomes), partial, compression="zstd")
+    manifest = Manifest("evaluate", inputs, {"questions": len(questions), "outcomes": len(outcomes)})
+    manifest.write(folder)
+    return manifest
+
+
+def summary_stage(run: Run) -> dict[str, Any]:
+    """Write ``evaluation/summary.json`` from the outcomes before and, where there are any, after."""
+    before = table_to_outcomes(pq.read_table(run.folder.evaluation("before") / OUTCOMES))
+    after_file: Path = run.folder.evaluation("after") / OUTCOMES
+    after = table_to_outcomes(pq.read_table(after_file)) if after_file.exists() else None
+    summary = summarise(before, after, run.recipe.evaluation, run.recipe.signal, run.recipe.seed)
+    write_json(run.folder.summary_file, summary)
+    return summary

@@ -1,0 +1,127 @@
+"""The run folder: where everything of a run lives, who may write to it, and under which recipe.
+
+recipe.yaml  environment.json  metrics.jsonl
+traces/round-1/part-00000.parquet  manifest.json
+preferences/round-1/pairs.parquet  confidences.parquet  manifest.json
+checkpoints/round-1/
+policy/
+evaluation/before/  evaluation/after/  evaluation/summary.json
+report.html
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+from rlsf.errors import InputError
+from rlsf.files import remove_partials, write_text, writing
+from rlsf.recipes.recipe import Recipe
+from rlsf.recipes.resolve import differences, read_config, to_yaml
+
+
+class RunFolder:
+    """Paths of a run, and the rules for opening it: never overwritten silently, one writer at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO[str] | None = None
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def environment_file(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def policy(self) -> Path:
+        return self.path / "policy"
+
+    @property
+    def summary_file(self) -> Path:
+        return self.path / "evaluation" / "summary.json"
+
+    @property
+    def report_file(self) -> Path:
+        return self.path / "report.html"
+
+    def traces(self, round_: int) -> Path:
+        return self.path / "traces" / f"round-{round_}"
+
+    def preferences(self, round_: int) -> Path:
+        return self.path / "preferences" / f"round-{round_}"
+
+    def checkpoints(self, round_: int) -> Path:
+        return self.path / "checkpoints" / f"round-{round_}"
+
+    def round_policy(self, round_: int, rounds: int) -> Path:
+        """Where a round's policy goes: the last one is the run's ``policy``."""
+        return self.policy if round_ == rounds else self.checkpoints(round_) / "policy"
+
+    def evaluation(self, phase: str) -> Path:
+        return self.path / "evaluation" / phase
+
+    @property
+    def started(self) -> bool:
+        """Whether the folder already holds anything but our own lock."""
+        return self.path.is_dir() and any(entry.name != ".lock" for entry in self.path.iterdir())
+
+    def open(self, recipe: Recipe, *, resume: bool) -> None:
+        """Start the run here, or go on with it.
+
+        Raises ``InputError`` when the folder holds something and ``resume`` is off, when there is nothing to
+        resume, when the recipe differs from the one the run began with, or when another process is writing.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path} is a file, not a folder: choose another --output")
+        if self.started and not resume:
+            raise InputError(f"{self.path} exists: choose another --output, or continue that run with --resume")
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        self.lock()
+        if self.recipe_file.exists():
+            changed = differences(read_config(self.recipe_file), recipe.model_dump(mode="json"))
+            changed = [line for line in changed if not line.startswith(UNIMPORTANT_KEYS)]
+            if changed:
+                raise InputError(
+                    f"{self.path} was started with another recipe ({'; '.join(changed)}): resume it without"
+                    " these changes, or choose another --output"
+                )
+        else:
+            write_text(self.recipe_file, to_yaml(recipe))
+
+    def lock(self) -> None:
+        """Take the folder for this process; released when the process ends, however it ends."""
+        stream = (self.path / ".lock").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            holder = stream.read().strip() or "unknown"
+            stream.close()
+            raise InputError(
+                f"{self.path} is in use by process {holder}: wait for it or choose another --output"
+            ) from error
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        self._lock = stream
+        remove_partials(self.path)
+
+    def close(self) -> None:
+        """Give the folder back."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+#: Keys that change how fast a run is, never what it computes.
+UNIMPORTANT_KEYS = ("sampling.workers", "sampling.batch_tokens")

@@ -1,0 +1,103 @@
+"""The ranking stage: traces to confidences to preference pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlsf.answers.token_text import TokenText
+from rlsf.confidence import Signal, get_signal
+from rlsf.files import atomic_path
+from rlsf.pipeline.context import Run
+from rlsf.pipeline.manifest import Manifest, finished, require
+from rlsf.pipeline.sampling import read_traces
+from rlsf.preferences import rank
+from rlsf.prompts import render
+from rlsf.traces import Trace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PAIRS = "pairs.parquet"
+CONFIDENCES = "confidences.parquet"
+
+CONFIDENCE_SCHEMA = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("index", pa.int32()),
+        ("answer", pa.string()),
+        ("raw", pa.float64()),
+        ("confidence", pa.float64()),
+    ]
+)
+
+
+def confidences(traces: Sequence[Trace], signal: Signal, tokenizer: PreTrainedTokenizerBase) -> list[float | None]:
+    """The signal's confidence of each trace, None where it has none."""
+    return [signal.confidence(trace, pieces_of(trace, tokenizer)) for trace in traces]
+
+
+def pieces_of(trace: Trace, tokenizer: PreTrainedTokenizerBase) -> Sequence[str]:
+    """The text of each token of a trace."""
+    return TokenText.from_ids(tokenizer, trace.token_ids).pieces
+
+
+def rank_stage(run: Run, round_: int) -> Manifest:
+    """Rank the traces of a round and write the preference pairs and every confidence."""
+    sampled = require(run.folder.traces(round_), "sample", f"sample --output {run.folder.path}")
+    recipe = run.recipe
+    inputs = {
+        "traces": sampled.digest,
+        "signal": recipe.signal,
+        "ranking": recipe.ranking.model_dump(mode="json"),
+    }
+    folder = run.folder.preferences(round_)
+    done = finished(folder, "rank", inputs)
+    if done is not None:
+        return done
+    signal = get_signal(recipe.signal)
+    traces = list(read_traces(run.folder.traces(round_)))
+    with run.progress.stage(f"rank, round {round_}", len(traces)) as advance:
+        measured = []
+        for group in traces:
+            measured.append(confidences(group, signal, run.tokenizer))
+            advance(1)
+    texts = {prompt.id: render(prompt, run.tokenizer, recipe.render).text for prompt in run.prompts}
+    pairs, report = rank(traces, measured, recipe.ranking, texts)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / PAIRS, pairs)
+    _write(folder / CONFIDENCES, _confidence_table(traces, measured, signal, run.tokenizer))
+    manifest = Manifest("rank", inputs, asdict(report))
+    manifest.write(folder)
+    run.metrics.record({"event": "ranking", "round": round_, **asdict(report)})
+    return manifest
+
+
+def _confidence_table(
+    traces: Sequence[Sequence[Trace]],
+    measured: Sequence[Sequence[float | None]],
+    signal: Signal,
+    tokenizer: PreTrainedTokenizerBase,
+) -> pa.Table:
+    rows = [
+        {
+            "prompt_id": trace.prompt_id,
+            "index": trace.index,
+            "answer": trace.answer.text if trace.answer else None,
+            "raw": signal.raw(trace, pieces_of(trace, tokenizer)),
+            "confidence": confidence,
+        }
+        for group, values in zip(traces, measured, strict=True)
+        for trace, confidence in zip(group, values, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=CONFIDENCE_SCHEMA)
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    with atomic_path(path) as partial:
+        pq.write_table(table, partial, compression="zstd")

@@ -1,0 +1,53 @@
+"""The main job, stage by stage: measure, then sample, rank, train as many rounds as asked, then measure again."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rlsf.pipeline.context import Run, stage_seed
+from rlsf.pipeline.evaluation import evaluate_stage, summary_stage
+from rlsf.pipeline.manifest import Manifest
+from rlsf.pipeline.ranking import rank_stage
+from rlsf.pipeline.reporting import report_stage
+from rlsf.pipeline.sampling import sample_stage
+from rlsf.pipeline.training import train_stage
+
+
+def run_all(run: Run) -> dict[str, Any] | None:
+    """Every stage of a run; stages that are done already are kept. Returns the summary, None without questions."""
+    started = time.monotonic()
+    run.prompts  # noqa: B018  bad input is better met before any long work than after it
+    if run.questions:
+        evaluate_stage(run, "before", run.recipe.model)
+    for round_ in range(1, run.recipe.training.rounds + 1):
+        sample_round(run, round_)
+        rank_stage(run, round_)
+        train_stage(run, round_)
+    summary = None
+    if run.questions:
+        evaluate_stage(run, "after", run.trained_config(run.recipe.training.rounds))
+        summary = summary_stage(run)
+    run.metrics.record({"event": "run", "seconds": time.monotonic() - started})
+    report_stage(run)
+    return summary
+
+
+def sample_round(run: Run, round_: int) -> Manifest:
+    """Sample the traces that a round learns from, with the policy of the round before."""
+    return sample_stage(
+        run,
+        f"sample, round {round_}" if run.recipe.training.rounds > 1 else "sample",
+        run.policy_config(round_),
+        run.prompts,
+        run.folder.traces(round_),
+        stage_seed(run.recipe.seed, "sample", round_),
+    )
+
+
+def evaluate_all(run: Run) -> dict[str, Any]:
+    """Measure the starting model, and the trained policy where there is one."""
+    evaluate_stage(run, "before", run.recipe.model)
+    if run.folder.policy.exists():
+        evaluate_stage(run, "after", run.trained_config(run.recipe.training.rounds))
+    return summary_stage(run)

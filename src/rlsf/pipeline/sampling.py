@@ -1,0 +1,163 @@
+"""The sampling stage: prompts to Parquet shards of traces with statistics and answers, resumable shard by shard."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+
+from rlsf.answers.config import AnswerConfig
+from rlsf.errors import InputError
+from rlsf.files import atomic_path, digest
+from rlsf.models.config import ModelConfig
+from rlsf.pipeline.context import Run, sampling_inputs
+from rlsf.pipeline.manifest import Manifest, finished
+from rlsf.prompts import render
+from rlsf.prompts.prompt import Prompt
+from rlsf.sampling.config import SamplingConfig
+from rlsf.sampling.engine import SamplingRequest
+from rlsf.traces import Trace, table_to_traces, traces_to_table
+
+if TYPE_CHECKING:
+
+    from rlsf.sampling.transformers_engine import TransformersEngine
+
+_STAMP = b"rlsf.inputs"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardCounts:
+    """What one shard holds; shards add up."""
+
+    prompts: int = 0
+    traces: int = 0
+    tokens: int = 0
+    without_answer: int = 0
+    truncated: int = 0
+
+    def __add__(self, other: ShardCounts) -> ShardCounts:
+        mine, theirs = asdict(self), asdict(other)
+        return ShardCounts(**{key: mine[key] + theirs[key] for key in mine})
+
+    @classmethod
+    def of(cls, traces: Sequence[Trace]) -> ShardCounts:
+        return cls(
+            prompts=len({trace.prompt_id for trace in traces}),
+            traces=len(traces),
+            tokens=sum(len(trace.token_ids) for trace in traces),
+            without_answer=sum(trace.answer is None for trace in traces),
+            truncated=sum(trace.truncated for trace in traces),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """All that a worker needs to make one shard."""
+
+    model: ModelConfig
+    sampling: SamplingConfig
+    answer: AnswerConfig
+    requests: tuple[SamplingRequest, ...]
+    choices: tuple[tuple[str, ...], ...]
+    path: str
+    stamp: str
+
+
+def sample_stage(
+    run: Run, title: str, model: ModelConfig, prompts: Sequence[Prompt], folder: Path, seed: int
+) -> Manifest:
+    """Sample traces for ``prompts`` into ``folder``; shards that an interrupted run finished are kept."""
+    inputs = sampling_inputs(run, model, prompts, seed)
+    done = finished(folder, "sample", inputs)
+    if done is not None:
+        return done
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = digest(inputs)
+    tasks = list(_tasks(run, model, prompts, folder, seed, stamp))
+    kept = {task.path: _read_counts(Path(task.path), stamp) for task in tasks}
+    total = sum((counts for counts in kept.values() if counts), ShardCounts())
+    to_do = [task for task in tasks if kept[task.path] is None]
+    started = time.monotonic()
+    with run.progress.stage(title, len(prompts), total.prompts) as advance:
+        for counts in run.pool.map(make_shard, to_do):
+            total += counts
+            advance(counts.prompts)
+    manifest = Manifest("sample", inputs, {**asdict(total), "shards": len(tasks)})
+    manifest.write(folder)
+    run.metrics.record(
+        {"event": "sampling", "phase": folder.name, "seconds": time.monotonic() - started, **asdict(total)}
+    )
+    _warn(run, title, total)
+    return manifest
+
+
+def make_shard(engine: TransformersEngine, task: ShardTask) -> ShardCounts:
+    """Sample one shard and write it; runs in a worker process."""
+    batches = list(engine.sample(task.requests, task.sampling))
+    traces = with_answers(engine, batches, task)
+    table = traces_to_table(traces).replace_schema_metadata({_STAMP: task.stamp.encode()})
+    with atomic_path(Path(task.path)) as partial:
+        pq.write_table(table, partial, compression="zstd")
+    return ShardCounts.of(traces)
+
+
+def read_traces(folder: Path) -> Iterator[list[Trace]]:
+    """The traces of a stage, one prompt at a time, in the order of the prompts."""
+    for path in sorted(folder.glob("part-*.parquet")):
+        traces = table_to_traces(pq.read_table(path))
+        for _, group in itertools.groupby(traces, key=lambda trace: trace.prompt_id):
+            yield list(group)
+
+
+def _tasks(
+    run: Run, model: ModelConfig, prompts: Sequence[Prompt], folder: Path, seed: int, stamp: str
+) -> Iterator[ShardTask]:
+    size = run.recipe.sampling.shard_prompts
+    for number, start in enumerate(range(0, len(prompts), size)):
+        shard = prompts[start : start + size]
+        yield ShardTask(
+            model=model,
+            sampling=run.recipe.sampling,
+            answer=run.recipe.answer,
+            requests=tuple(requests(run, shard, seed)),
+            choices=tuple(prompt.choices for prompt in shard),
+            path=str(folder / f"part-{number:05d}.parquet"),
+            stamp=stamp,
+        )
+
+
+def requests(run: Run, prompts: Sequence[Prompt], seed: int) -> Iterator[SamplingRequest]:
+    """Rendered prompts, each with the seed that alone decides its random numbers."""
+    for prompt in prompts:
+        yield SamplingRequest(prompt.id, render(prompt, run.tokenizer, run.recipe.render).token_ids, seed)
+
+
+def _read_counts(path: Path, stamp: str) -> ShardCounts | None:
+    if not path.exists():
+        return None
+    if (pq.read_schema(path).metadata or {}).get(_STAMP) != stamp.encode():
+        return None
+    return ShardCounts.of(table_to_traces(pq.read_table(path)))
+
+
+def _warn(run: Run, title: str, total: ShardCounts) -> None:
+    if total.truncated:
+        run.progress.warn(
+            f"{title}: {total.truncated} of {total.traces} traces were cut at sampling.max_new_tokens="
+            f"{run.recipe.sampling.max_new_tokens}; raise it if these are unfinished answers"
+        )
+    if total.without_answer:
+        run.progress.warn(
+            f"{title}: {total.without_answer} of {total.traces} traces have no answer in the format"
+            f" answer.format={run.recipe.answer.format}"
+        )
+    if total.without_answer == total.traces:
+        raise InputError(
+            f"{title}: no trace has an answer in the format answer.format={run.recipe.answer.format}:"
+            " look at some with `rlsf check`, then choose the format that they end with"
+        )

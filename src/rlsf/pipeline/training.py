@@ -1,0 +1,111 @@
+"""The training stage: preference pairs to a policy, with the checkpoint chosen without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from rlsf.answers import find_answer
+from rlsf.answers.token_text import TokenText
+from rlsf.evaluation import agreement
+from rlsf.files import digest
+from rlsf.models import load_model
+from rlsf.pipeline.context import Run, stage_seed
+from rlsf.pipeline.manifest import Manifest, finished, require
+from rlsf.pipeline.ranking import CONFIDENCES, PAIRS
+from rlsf.pipeline.sampling import requests
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Probe = Callable[["PreTrainedModel", int], Mapping[str, float]]
+
+
+def train_stage(run: Run, round_: int) -> Manifest:
+    """Fine-tune the policy of the round before on this round's pairs."""
+    from rlsf.training import train_preferences
+
+    ranked = require(run.folder.preferences(round_), "rank", f"rank {run.folder.path}")
+    recipe, base = run.recipe, run.policy_config(round_)
+    inputs = {
+        "preferences": ranked.digest,
+        "training": recipe.training.model_dump(mode="json"),
+        "seed": recipe.seed,
+    }
+    folder = run.folder.checkpoints(round_)
+    done = finished(folder, "train", inputs)
+    if done is not None:
+        return done
+    pairs = pq.read_table(run.folder.preferences(round_) / PAIRS)
+    held_out = probe_prompts(run, round_)
+    training_pairs = pairs.filter(pc.invert(pc.is_in(pairs["prompt_id"], pa.array(list(held_out), pa.string()))))
+    with run.progress.stage(f"train, round {round_}", training_pairs.num_rows):
+        result = train_preferences(
+            model=load_model(base, for_training=True),
+            tokenizer=run.tokenizer,
+            preferences=training_pairs,
+            config=recipe.training,
+            folder=folder,
+            policy_folder=run.folder.round_policy(round_, recipe.training.rounds),
+            seed=stage_seed(recipe.seed, "train", round_),
+            probe=agreement_probe(run, round_, held_out) if held_out else None,
+            record=lambda event: run.metrics.record({**event, "round": round_}),
+            resume=True,
+        )
+    counts = {"pairs": training_pairs.num_rows, "steps": result.steps, "best_step": result.best_step}
+    manifest = Manifest("train", inputs, {**counts, "reason": result.reason})
+    manifest.write(folder)
+    return manifest
+
+
+def probe_prompts(run: Run, round_: int) -> dict[str, str]:
+    """Unlabelled prompts kept out of training, each with the answer the sampling policy was surest of.
+
+    Chosen by the digest of their ids, so that the choice depends on neither order nor resume; at most a fifth of
+    the prompts.
+    """
+    selection = run.recipe.training.selection
+    if not selection.enabled:
+        return {}
+    best: dict[str, tuple[float, str]] = {}
+    for row in pq.read_table(run.folder.preferences(round_) / CONFIDENCES).to_pylist():
+        if row["answer"] is None or row["confidence"] is None:
+            continue
+        known = best.get(row["prompt_id"])
+        if known is None or row["confidence"] > known[0]:
+            best[row["prompt_id"]] = (row["confidence"], row["answer"])
+    order = sorted(best, key=lambda prompt_id: digest([run.recipe.seed, prompt_id]))
+    return {prompt_id: best[prompt_id][1] for prompt_id in order[: min(selection.prompts, len(order) // 5)]}
+
+
+def agreement_probe(run: Run, round_: int, targets: Mapping[str, str]) -> Probe:
+    """Share of held-out prompts whose greedy answer is the one the sampling policy was surest of."""
+    from rlsf.sampling.transformers_engine import TransformersEngine
+
+    prompts = [prompt for prompt in run.prompts if prompt.id in targets]
+    asked = list(requests(run, prompts, run.recipe.seed))
+    greedy = run.recipe.sampling.model_copy(
+        update={"strategy": "cot_decoding", "branches": 1, "continuation": "greedy"}
+    )
+
+    def probe(model: PreTrainedModel, step: int) -> Mapping[str, float]:
+        traces = [group[0] for group in TransformersEngine(model, run.tokenizer).sample(asked, greedy)]
+        answers = [
+            answer_text(run, trace.token_ids, prompt.choices) for trace, prompt in zip(traces, prompts, strict=True)
+        ]
+        return {
+            "agreement": agreement(answers, [targets[prompt.id] for prompt in prompts]),
+            "mean_tokens": sum(len(trace.token_ids) for trace in traces) / len(traces),
+        }
+
+    return probe
+
+
+def answer_text(run: Run, token_ids: Any, choices: Sequence[str]) -> str | None:
+    """The answer found in a completion, None where there is none."""
+    finding = find_answer(TokenText.from_ids(run.tokenizer, token_ids), run.recipe.answer, choices)
+    return finding.answer.text if finding.answer else None
