@@ -1,0 +1,128 @@
+"""Layers of configuration and the one line a user gets for a mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlsf.errors import InputError
+from rlsf.recipes import RECIPES, Recipe, differences, parse_overrides, resolve, to_yaml
+from rlsf.recipes.resolve import merge
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_shipped_recipe_resolves_and_round_trips(name: str) -> None:
+    recipe = resolve(name)
+    assert recipe.recipe == name
+    assert Recipe.model_validate(yaml.safe_load(to_yaml(recipe))) == recipe
+
+
+def test_rlsf_keeps_the_papers_settings() -> None:
+    recipe = resolve("rlsf")
+    assert (recipe.sampling.strategy, recipe.sampling.branches, recipe.sampling.continuation) == (
+        "cot_decoding",
+        10,
+        "greedy",
+    )
+    assert (recipe.signal, recipe.ranking.rule, recipe.ranking.threshold) == ("answer_disparity", "all_pairs", 0.9)
+    assert (recipe.training.beta, recipe.ranking.margin) == (0.2, "exponential")
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("recipe: rlsf\nsampling:\n  branches: 4\n  max_new_tokens: 99\n")
+    recipe = resolve(
+        config=file, overrides=parse_overrides(["--sampling.branches", "3", "training.learning_rate=1e-4"])
+    )
+    assert (recipe.sampling.branches, recipe.sampling.max_new_tokens) == (3, 99)
+    assert recipe.training.learning_rate == pytest.approx(1e-4)
+    assert recipe.training.beta == resolve("rlsf").training.beta
+
+
+def test_hyphens_and_lists_are_understood() -> None:
+    layer = parse_overrides(["--sampling.max-new-tokens=7", "--sampling.stop", '["\\n", "Q:"]'])
+    recipe = resolve("rlsf", overrides=layer)
+    assert recipe.sampling.max_new_tokens == 7
+    assert recipe.sampling.stop == ("\n", "Q:")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "needle"),
+    [
+        (["--sampling.brances", "5"], "did you mean 'branches'"),
+        (["--smapling.branches", "5"], "did you mean 'sampling'"),
+        (["--sampling.branches", "many"], "sampling.branches='many'"),
+        (["--sampling.branches", "0"], "greater than or equal to 1"),
+        (["--answer.format", "regex"], "answer.pattern goes with answer.format=regex"),
+        (["--sampling.branches"], "needs a value"),
+        (["branches"], "options are written"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(tokens: list[str], needle: str) -> None:
+    with pytest.raises(InputError) as caught:
+        resolve("rlsf", overrides=parse_overrides(tokens))
+    assert needle in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "needle"),
+    [
+        (
+            "recipe: rlsf\nsampling:\n  temprature: 1\n",
+            "mine.yaml:3: unknown key 'sampling.temprature' (did you mean 'temperature'",
+        ),
+        ("recipe: rlsf\nsampling:\n  branches: -1\n", "mine.yaml:3: sampling.branches=-1"),
+        ("recipe: rlfs\n", "unknown recipe 'rlfs' (did you mean 'rlsf'"),
+        ("recipe: [\n", "mine.yaml:2: not valid YAML"),
+        ("- a\n- b\n", "mine.yaml:1: expected keys and values"),
+        ("x: !!python/object/apply:os.system ['true']\n", "mine.yaml:1: not valid YAML"),
+    ],
+)
+def test_a_mistake_in_a_file_names_its_line(tmp_path: Path, text: str, needle: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError) as caught:
+        resolve(config=file)
+    assert needle in str(caught.value)
+
+
+def test_a_missing_or_unreadable_file(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_bytes(b"recipe: \xff\n")
+    with pytest.raises(InputError, match=r"no such recipe file: .*recipes\.yaml \(did you mean 'recipe\.yaml'\?\)"):
+        resolve(config=tmp_path / "recipes.yaml")
+    with pytest.raises(InputError, match="not UTF-8 at byte 8"):
+        resolve(config=tmp_path / "recipe.yaml")
+
+
+def test_unknown_recipe_names_the_near_ones() -> None:
+    with pytest.raises(InputError, match=r"unknown recipe 'rlsf-trce' \(did you mean 'rlsf-trace'"):
+        resolve("rlsf-trce")
+
+
+def test_differences_are_named_by_dotted_key() -> None:
+    old, new = resolve("rlsf"), resolve("rlsf", overrides=parse_overrides(["ranking.threshold=0.8", "seed=1"]))
+    assert differences(old.model_dump(), new.model_dump()) == ["ranking.threshold: 0.9 -> 0.8", "seed: 0 -> 1"]
+
+
+tables = st.recursive(
+    st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3), max_leaves=8
+).filter(lambda value: isinstance(value, dict))
+
+
+@given(tables, tables, tables)
+def test_merging_is_associative_and_idempotent(a: dict, b: dict, c: dict) -> None:
+    assert merge(a, a) == a
+    assert merge(merge(a, b), b) == merge(a, b)
+    # Replacing a table by a number and then by a table again forgets the first table, in either grouping.
+    if all(
+        isinstance(x, dict) == isinstance(y, dict)
+        for key in a
+        for x in [a[key]]
+        for y in [b.get(key, x), c.get(key, x)]
+    ):
+        assert set(merge(merge(a, b), c)) == set(merge(a, merge(b, c)))
