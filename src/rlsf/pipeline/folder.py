@@ -87,16 +87,23 @@ class RunFolder:
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         self.lock()
-        if self.recipe_file.exists():
-            changed = differences(read_config(self.recipe_file), recipe.model_dump(mode="json"))
-            changed = [line for line in changed if not line.startswith(UNIMPORTANT_KEYS)]
-            if changed:
-                raise InputError(
-                    f"{self.path} was started with another recipe ({'; '.join(changed)}): resume it without"
-                    " these changes, or choose another --output"
-                )
-        else:
+        try:
+            self._keep_recipe(recipe)
+        except InputError:
+            self.close()
+            raise
+
+    def _keep_recipe(self, recipe: Recipe) -> None:
+        if not self.recipe_file.exists():
             write_text(self.recipe_file, to_yaml(recipe))
+            return
+        changed = differences(read_config(self.recipe_file), recipe.model_dump(mode="json"))
+        changed = [line for line in changed if not line.startswith(UNIMPORTANT_KEYS)]
+        if changed:
+            raise InputError(
+                f"{self.path} was started with another recipe ({'; '.join(changed)}): resume it without"
+                " these changes, or choose another --output"
+            )
 
     def lock(self) -> None:
         """Take the folder for this process; released when the process ends, however it ends."""

@@ -24,7 +24,6 @@ from rlsf.sampling.engine import SamplingRequest
 from rlsf.traces import Trace, table_to_traces, traces_to_table
 
 if TYPE_CHECKING:
-
     from rlsf.sampling.transformers_engine import TransformersEngine
 
 _STAMP = b"rlsf.inputs"

@@ -1,0 +1,102 @@
+"""The run folder: never overwritten silently, one writer, resumed only under the same recipe."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlsf.errors import InputError
+from rlsf.pipeline.folder import RunFolder
+from rlsf.pipeline.manifest import Manifest, finished, read_manifest, require
+from rlsf.pipeline.metrics import MetricsLog
+from rlsf.recipes import parse_overrides, resolve
+
+
+def open_folder(path: Path, *overrides: str, resume: bool = False) -> RunFolder:
+    folder = RunFolder(path)
+    folder.open(resolve("rlsf", overrides=parse_overrides(overrides)), resume=resume)
+    return folder
+
+
+def test_a_folder_with_results_is_not_overwritten(tmp_path: Path) -> None:
+    open_folder(tmp_path / "run").close()
+    with pytest.raises(InputError, match=r"run exists: choose another --output, or continue that run with --resume"):
+        open_folder(tmp_path / "run")
+    open_folder(tmp_path / "run", resume=True).close()
+
+
+def test_an_empty_folder_may_be_used_and_a_file_may_not(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    open_folder(tmp_path / "empty").close()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file, not a folder"):
+        open_folder(tmp_path / "file")
+
+
+def test_resume_under_another_recipe_names_the_keys(tmp_path: Path) -> None:
+    open_folder(tmp_path / "run").close()
+    with pytest.raises(InputError, match=r"ranking\.threshold: 0\.9 -> 0\.5; seed: 0 -> 3"):
+        open_folder(tmp_path / "run", "ranking.threshold=0.5", "seed=3", resume=True)
+
+
+def test_how_fast_is_not_what(tmp_path: Path) -> None:
+    open_folder(tmp_path / "run").close()
+    open_folder(tmp_path / "run", "sampling.workers=1", "sampling.batch_tokens=999", resume=True).close()
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path / "run")
+    code = (
+        "from pathlib import Path; from rlsf.pipeline.folder import RunFolder; from rlsf.recipes import resolve;"
+        f"RunFolder(Path({str(tmp_path / 'run')!r})).open(resolve('rlsf'), resume=True)"
+    )
+    second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert second.returncode != 0
+    assert "is in use by process" in second.stderr
+    folder.close()
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_a_killed_run_was_writing_is_removed(tmp_path: Path) -> None:
+    open_folder(tmp_path / "run").close()
+    (tmp_path / "run" / ".part-00000.parquet.partial-77").write_text("half")
+    open_folder(tmp_path / "run", resume=True).close()
+    assert not (tmp_path / "run" / ".part-00000.parquet.partial-77").exists()
+
+
+def test_a_stage_is_done_when_its_manifest_is_there(tmp_path: Path) -> None:
+    assert read_manifest(tmp_path) is None
+    with pytest.raises(InputError, match=r"stage 'rank' is not finished .*: run `rlsf rank` first"):
+        require(tmp_path, "rank", "rank")
+    inputs = {"signal": "answer_disparity", "ranking": {"threshold": 0.9}}
+    manifest = Manifest("rank", inputs, {"pairs": 3})
+    manifest.write(tmp_path)
+    assert finished(tmp_path, "rank", inputs) == manifest == require(tmp_path, "rank", "rank")
+    with pytest.raises(InputError, match=r"ranking\.threshold: 0\.9 -> 0\.8.*delete .* to do the stage 'rank' again"):
+        finished(tmp_path, "rank", {**inputs, "ranking": {"threshold": 0.8}})
+
+
+def test_results_built_on_differ_when_anything_below_differs() -> None:
+    base = Manifest("sample", {"seed": 1}, {"traces": 10})
+    assert base.digest == Manifest("sample", {"seed": 1}, {"traces": 10}).digest
+    assert base.digest != Manifest("sample", {"seed": 2}, {"traces": 10}).digest
+    assert base.digest != Manifest("sample", {"seed": 1}, {"traces": 11}).digest
+
+
+def test_metrics_survive_a_kill_in_the_middle_of_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    log.record({"event": "training", "step": 1, "loss": 0.5})
+    log.record({"event": "training", "step": 2, "loss": float("nan")})
+    with path.open("a") as stream:
+        stream.write('{"event": "training", "st')
+    log = MetricsLog(path)
+    log.record({"event": "training", "step": 2, "loss": 0.25})
+    assert log.events() == [
+        {"event": "training", "step": 1, "loss": 0.5},
+        {"event": "training", "step": 2, "loss": 0.25},
+    ]
+    assert len(path.read_text().splitlines()) == 3
