@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from rlsf.config import Section
 
 Mode = Literal["greedy", "cot_decoding", "majority"]
+Coverage = Annotated[float, Field(gt=0, le=1)]
 
 
 class EvaluationConfig(Section):
@@ -18,6 +19,8 @@ class EvaluationConfig(Section):
     """``greedy``: the first branch. ``cot_decoding``: the most confident of K. ``majority``: the most frequent of K."""
     bins: int = Field(default=10, ge=1)
     """Bins of the expected calibration error."""
+    coverages: tuple[Coverage, ...] = (0.5, 0.8, 0.9)
+    """Shares of the questions, the surest first, on which accuracy at coverage is measured."""
     bootstrap: int = Field(default=2000, ge=100)
     """Resamples of the 95 % bootstrap intervals."""
     aggregate: bool = False

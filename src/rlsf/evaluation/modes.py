@@ -1,0 +1,153 @@
+"""From the K traces of one question to one outcome per decoding mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rlsf.errors import InputError
+from rlsf.evaluation.config import EvaluationConfig, Mode
+from rlsf.evaluation.format_free import says
+from rlsf.evaluation.outcomes import Outcome
+from rlsf.prompts.prompt import Prompt
+from rlsf.traces import Trace
+
+#: (answer, gold) -> equivalent, or None where it could not be decided in time.
+Grade = Callable[[str, str], bool | None]
+
+NO_CONFIDENCE = "the signal has no value for this trace"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a decoding mode settles on: a trace, and the confidence given to its answer."""
+
+    trace: Trace
+    confidence: float
+    failure: str | None = None
+
+
+def _single(trace: Trace, confidence: float | None) -> Choice:
+    if trace.answer is None:
+        return Choice(trace, 0.0, trace.failure or "no answer found")
+    if confidence is None:
+        return Choice(trace, 0.0, NO_CONFIDENCE)
+    return Choice(trace, confidence)
+
+
+def greedy(traces: Sequence[Trace], measured: Sequence[float | None]) -> Choice:
+    """The greedy trace: the branch of the likeliest first token, greedily continued, is greedy decoding.
+
+    Raises ``InputError`` where no trace is one.
+    """
+    for trace, confidence in zip(traces, measured, strict=True):
+        if trace.strategy == "greedy" or (trace.strategy == "cot_decoding" and trace.index == 0):
+            return _single(trace, confidence)
+    raise InputError(
+        f"question {traces[0].prompt_id!r} has no greedy trace: evaluate with sampling.strategy=cot_decoding, or leave"
+        " greedy out of evaluation.modes"
+    )
+
+
+def surest(traces: Sequence[Trace], measured: Sequence[float | None]) -> Choice:
+    """CoT-decoding (arXiv 2402.10200, section 2.3): the answered trace with the largest confidence, ties to the first.
+
+    Where no trace has an answer, the first one stands for the question.
+    """
+    keys = [
+        (trace.answer is not None, confidence is not None, confidence or 0.0)
+        for trace, confidence in zip(traces, measured, strict=True)
+    ]
+    best = keys.index(max(keys)) if any(answered for answered, _, _ in keys) else 0
+    return _single(traces[best], measured[best])
+
+
+def _answer_groups(traces: Sequence[Trace]) -> list[list[int]]:
+    groups: dict[str, list[int]] = {}
+    for index, trace in enumerate(traces):
+        if trace.answer is not None:
+            groups.setdefault(trace.answer.text, []).append(index)
+    return list(groups.values())
+
+
+def _elect(traces: Sequence[Trace], measured: Sequence[float | None], by_votes: bool) -> Choice:
+    groups = _answer_groups(traces)
+    if not groups:
+        return _single(traces[0], None)
+    held = [0.0 if confidence is None else confidence for confidence in measured]
+    votes = [float(len(group)) for group in groups]
+    total = [sum(held[i] for i in group) for group in groups]
+    first, second = (votes, total) if by_votes else (total, votes)
+    winner = max(range(len(groups)), key=lambda g: (first[g], second[g], -groups[g][0]))
+    shown = max(groups[winner], key=lambda i: (held[i], -i))
+    return Choice(traces[shown], min(1.0, first[winner] / len(traces)))
+
+
+def majority(traces: Sequence[Trace], measured: Sequence[float | None]) -> Choice:
+    """The most frequent answer; its confidence is the share of all K traces that gave it.
+
+    Ties go to the larger summed confidence, then to the earlier trace. The trace shown is the surest of the winners.
+    """
+    return _elect(traces, measured, by_votes=True)
+
+
+def aggregated(traces: Sequence[Trace], measured: Sequence[float | None]) -> Choice:
+    """The answer with the largest summed confidence: CoT-decoding's weighted aggregation (arXiv 2402.10200, sec. 2.3).
+
+    Its confidence is that sum over K: the mean over all traces, 0 for those that answer something else or nothing.
+    """
+    return _elect(traces, measured, by_votes=False)
+
+
+def choose(mode: Mode, traces: Sequence[Trace], measured: Sequence[float | None], config: EvaluationConfig) -> Choice:
+    """What ``mode`` settles on, given the K traces of a question and the confidence of each (None: undefined)."""
+    if mode == "greedy":
+        return greedy(traces, measured)
+    if mode == "majority":
+        return majority(traces, measured)
+    return aggregated(traces, measured) if config.aggregate else surest(traces, measured)
+
+
+def judge_question(
+    question: Prompt,
+    traces: Sequence[Trace],
+    measured: Sequence[float | None],
+    config: EvaluationConfig,
+    grade: Grade,
+) -> list[Outcome]:
+    """One outcome per mode of ``config``, in its order.
+
+    No answer is wrong with confidence 0; an undecided grade (None) is wrong and marked as not graded. Raises
+    ``InputError`` for a question without a gold answer or without traces.
+    """
+    if question.gold is None:
+        raise InputError(f"question {question.id!r} has no gold answer: evaluation needs one for every question")
+    if not traces or len(traces) != len(measured):
+        raise InputError(
+            f"question {question.id!r} has {len(traces)} traces and {len(measured)} confidences: sample it again"
+        )
+    verdicts: dict[str, bool | None] = {}
+    outcomes = []
+    for mode in config.modes:
+        choice = choose(mode, traces, measured, config)
+        trace = choice.trace
+        answer = trace.answer.text if trace.answer else None
+        if answer is not None and answer not in verdicts:
+            verdicts[answer] = grade(answer, question.gold)
+        verdict = verdicts[answer] if answer is not None else False
+        outcomes.append(
+            Outcome(
+                prompt_id=question.id,
+                mode=mode,
+                trace_index=trace.index,
+                answer=answer,
+                confidence=float(choice.confidence),
+                correct=bool(verdict),
+                correct_flexible=bool(verdict) or says(trace.text, answer, question.gold, question.choices),
+                graded=verdict is not None,
+                tokens=len(trace.token_ids),
+                truncated=trace.truncated,
+                failure=choice.failure,
+            )
+        )
+    return outcomes
