@@ -1,0 +1,26 @@
+"""Sampling traces: strategies and engines. What needs torch is imported on first use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from rlsf.sampling.config import SamplingConfig
+
+if TYPE_CHECKING:
+    from rlsf.sampling.engine import Engine, SamplingRequest
+    from rlsf.sampling.transformers_engine import TransformersEngine
+
+__all__ = ["Engine", "SamplingConfig", "SamplingRequest", "TransformersEngine"]
+
+_HOMES = {
+    "Engine": "rlsf.sampling.engine",
+    "SamplingRequest": "rlsf.sampling.engine",
+    "TransformersEngine": "rlsf.sampling.transformers_engine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

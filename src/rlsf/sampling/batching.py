@@ -1,0 +1,59 @@
+"""Which prompts are decoded together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+#: Batches whose prompts are sorted by length together; results come out in request order once a window is done.
+_BATCHES_IN_A_WINDOW = 8
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """Bounds on one batch. ``cached_tokens``: rows x length. ``prefill_tokens``: prompts x longest prompt."""
+
+    rows_per_prompt: int
+    new_tokens: int
+    cached_tokens: int
+    prefill_tokens: int
+    mixed_lengths: bool
+
+    def admits(self, prompts: int, longest: int) -> bool:
+        """Whether so many prompts, padded to the longest, fit."""
+        rows = prompts * self.rows_per_prompt
+        return rows * (longest + self.new_tokens) <= self.cached_tokens and prompts * longest <= self.prefill_tokens
+
+    def rows_at_once(self, longest: int) -> int:
+        """How many rows may decode together where one prompt's alone would exceed the bound."""
+        return max(1, self.cached_tokens // (longest + self.new_tokens))
+
+
+def windows(lengths: Sequence[int], limits: BatchLimits) -> Iterator[range]:
+    """Consecutive runs of prompts, each of about eight batches."""
+    budget = _BATCHES_IN_A_WINDOW * limits.cached_tokens
+    start, used = 0, 0
+    for position, length in enumerate(lengths):
+        used += limits.rows_per_prompt * (length + limits.new_tokens)
+        if used >= budget:
+            yield range(start, position + 1)
+            start, used = position + 1, 0
+    if start < len(lengths):
+        yield range(start, len(lengths))
+
+
+def batches(window: Sequence[int], lengths: Sequence[int], limits: BatchLimits) -> Iterator[list[int]]:
+    """The prompts of a window in batches of similar length, longest first, at least one prompt each.
+
+    Longest first, so that memory runs out at the start of a job if it ever does.
+    """
+    batch: list[int] = []
+    for position in sorted(window, key=lambda position: -lengths[position]):
+        fits = batch and limits.admits(len(batch) + 1, lengths[batch[0]])
+        alike = batch and (limits.mixed_lengths or lengths[position] == lengths[batch[0]])
+        if batch and not (fits and alike):
+            yield batch
+            batch = []
+        batch.append(position)
+    if batch:
+        yield batch

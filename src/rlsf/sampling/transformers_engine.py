@@ -1,0 +1,193 @@
+"""The engine for models in this process: batches over prompts, one prefill a prompt, statistics as it decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlsf.errors import InputError, ModelError
+from rlsf.sampling.batching import BatchLimits, batches, windows
+from rlsf.sampling.choosing import draw, most_likely
+from rlsf.sampling.config import SamplingConfig
+from rlsf.sampling.decoding import Completion, Decoder, NonFiniteLogits, RowPlan
+from rlsf.sampling.engine import SamplingRequest
+from rlsf.sampling.forward import CausalModel, Prefix
+from rlsf.sampling.randomness import trace_uniforms
+from rlsf.sampling.stopping import StopStrings, decode_text, end_of_sequence_ids
+from rlsf.tokenstats.from_logits import statistics_of_logits
+from rlsf.traces import Strategy, Trace
+
+#: Prompt tokens of one prefill; bounds its activations.
+_PREFILL_TOKENS = 8192
+#: Elements of the logits of one prefill, for models that cannot be asked for the last position alone.
+_PREFILL_LOGITS = 2**26
+
+
+class TransformersEngine:
+    """Samples from a ``transformers`` causal language model: any architecture, on its device, in its precision."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._model, self._tokenizer = model, tokenizer
+        self._causal = CausalModel(model)
+        self._eos_ids = end_of_sequence_ids(model, tokenizer)
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens of prompt and completion together, None where unbounded."""
+        return self._causal.context_length
+
+    def sample(self, requests: Sequence[SamplingRequest], config: SamplingConfig) -> Iterator[list[Trace]]:
+        """The traces of each request, in the order of the requests; a trace's index is its place in the list.
+
+        Every request is checked before any work. At most a window of about eight batches is held at a time.
+        """
+        for request in requests:
+            self._check(request)
+        if config.strategy == "cot_decoding" and config.branches > self._causal.vocabulary_size:
+            raise InputError(
+                f"sampling.branches={config.branches}, but the vocabulary has only"
+                f" {self._causal.vocabulary_size} tokens to start a branch with: choose fewer branches"
+            )
+        if not self._eos_ids and not config.stop:
+            raise InputError(
+                "neither the tokenizer nor the model names an end-of-sequence token, so no trace would ever end:"
+                " set the tokenizer's eos_token, or sampling.stop to a string that ends an answer"
+            )
+        return self._sample(list(requests), config)
+
+    def _check(self, request: SamplingRequest) -> None:
+        length, context = len(request.token_ids), self.context_length
+        if not length:
+            raise InputError(f"prompt {request.prompt_id!r} is empty: it has no tokens to continue")
+        if context is not None and length >= context:
+            raise InputError(
+                f"prompt {request.prompt_id!r} has {length} tokens and the model's context {context}, which leaves no"
+                " room for an answer: shorten the prompt or choose a model with a longer context"
+            )
+        if max(request.token_ids) >= self._causal.vocabulary_size or min(request.token_ids) < 0:
+            raise InputError(
+                f"prompt {request.prompt_id!r} holds token id {max(request.token_ids)}, outside the model's vocabulary"
+                f" of {self._causal.vocabulary_size}: use the tokenizer that belongs to the model"
+            )
+
+    def _sample(self, requests: list[SamplingRequest], config: SamplingConfig) -> Iterator[list[Trace]]:
+        limits = self._limits(config)
+        lengths = [len(request.token_ids) for request in requests]
+        stops = StopStrings(self._tokenizer, config.stop, self._causal.vocabulary_size)
+        decoder = Decoder(config, self._eos_ids, stops)
+        for window in windows(lengths, limits):
+            sampled: dict[int, list[Trace]] = {}
+            for batch in batches(window, lengths, limits):
+                traces = self._sample_batch([requests[position] for position in batch], config, decoder, limits, stops)
+                sampled.update(zip(batch, traces, strict=True))
+            yield from (sampled.pop(position) for position in window)
+
+    def _limits(self, config: SamplingConfig) -> BatchLimits:
+        prefill_tokens = _PREFILL_TOKENS
+        if not self._causal.last_logits_only:
+            prefill_tokens = min(prefill_tokens, _PREFILL_LOGITS // self._causal.vocabulary_size)
+        return BatchLimits(
+            rows_per_prompt=config.branches,
+            new_tokens=config.max_new_tokens,
+            cached_tokens=config.batch_tokens,
+            prefill_tokens=prefill_tokens,
+            mixed_lengths=self._causal.mixed_lengths,
+        )
+
+    @torch.inference_mode()
+    def _sample_batch(
+        self,
+        requests: list[SamplingRequest],
+        config: SamplingConfig,
+        decoder: Decoder,
+        limits: BatchLimits,
+        stops: StopStrings,
+    ) -> list[list[Trace]]:
+        training = self._model.training
+        self._model.eval()
+        try:
+            prefix = self._causal.prefill([request.token_ids for request in requests])
+            columns = statistics_of_logits(prefix.logits)
+            finite = columns.logsumexp.isfinite()
+            if not finite.all():
+                raise NonFiniteLogits(int((~finite).nonzero()[0]), 0)
+            plan = self._plan(prefix, requests, config)
+            at_once = limits.rows_at_once(max(len(request.token_ids) for request in requests))
+            completions: list[Completion] = []
+            for start in range(0, len(plan.prompts), at_once):
+                completions += decoder.decode(prefix, columns, plan.rows(slice(start, start + at_once)))
+        except NonFiniteLogits as error:
+            raise ModelError(
+                f"the model's logits for prompt {requests[error.prompt].prompt_id!r} are not finite at new token"
+                f" {error.step}: check the weights, or load them in float32 or bfloat16 instead of float16"
+            ) from None
+        finally:
+            self._model.train(training)
+        return self._traces(requests, completions, config, stops)
+
+    def _plan(self, prefix: Prefix, requests: list[SamplingRequest], config: SamplingConfig) -> RowPlan:
+        """Rows in the order of (prompt, trace index)."""
+        device, branches = self._causal.device, config.branches
+        context = self.context_length
+        budgets = [
+            min(config.max_new_tokens, config.max_new_tokens if context is None else context - len(request.token_ids))
+            for request in requests
+        ]
+        uniforms = None
+        if config.strategy == "sampling" or config.continuation == "sampled":
+            uniforms = self._uniforms(requests, branches, max(budgets))
+        if config.strategy == "sampling":
+            assert uniforms is not None
+            first_ids = draw(prefix.logits, uniforms[:, 0].view(-1, branches), config)
+        else:
+            first_ids = most_likely(prefix.logits, branches)
+        return RowPlan(
+            prompts=torch.arange(len(requests), device=device).repeat_interleave(branches),
+            first_ids=first_ids.flatten(),
+            budgets=torch.tensor(budgets, device=device).repeat_interleave(branches),
+            uniforms=uniforms,
+        )
+
+    def _uniforms(self, requests: list[SamplingRequest], branches: int, count: int) -> Tensor:
+        numbers = [
+            trace_uniforms(request.seed, request.prompt_id, index, count)
+            for request in requests
+            for index in range(branches)
+        ]
+        return torch.from_numpy(np.stack(numbers)).to(self._causal.device)
+
+    def _traces(
+        self, requests: list[SamplingRequest], completions: list[Completion], config: SamplingConfig, stops: StopStrings
+    ) -> list[list[Trace]]:
+        texts = decode_text(self._tokenizer, [completion.token_ids.tolist() for completion in completions])
+        strategy = _trace_strategy(config)
+        traces: list[list[Trace]] = []
+        for number, request in enumerate(requests):
+            prompt_token_ids = np.asarray(request.token_ids, dtype=np.int32)
+            rows = range(number * config.branches, (number + 1) * config.branches)
+            traces.append(
+                [
+                    Trace(
+                        prompt_id=request.prompt_id,
+                        index=index,
+                        strategy=strategy,
+                        prompt_token_ids=prompt_token_ids,
+                        token_ids=completions[row].token_ids,
+                        text=stops.trim(texts[row]),
+                        finish_reason=completions[row].finish_reason,
+                        statistics=completions[row].statistics,
+                    )
+                    for index, row in enumerate(rows)
+                ]
+            )
+        return traces
+
+
+def _trace_strategy(config: SamplingConfig) -> Strategy:
+    if config.strategy == "cot_decoding" and config.continuation == "greedy" and config.branches == 1:
+        return "greedy"
+    return config.strategy
