@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rlsf.config import Section
 
@@ -15,25 +15,27 @@ class ColumnConfig(Section):
     question: str | None = None
     """The question; by default ``question``, ``prompt``, ``problem``, ``input`` or ``text``, whichever exists."""
     choices: str | None = None
-    """The answer options of a multiple-choice question."""
+    """The answer options of a multiple-choice question; by default ``choices`` or ``options`` where present. A list of
+    texts, ``[{label, text}, ...]``, ``{label: [...], text: [...]}``, or one of these as JSON in a CSV cell."""
     answer: str | None = None
-    """The gold answer, if any; read for evaluation only."""
+    """The gold answer, read for evaluation only; by default ``answer``, ``gold``, ``target`` or ``answerKey``."""
     id: str | None = None
-    """A unique id; by default ``id`` where present, else the row number."""
+    """A unique id; by default ``id`` where present, else questions are counted from 1."""
 
 
 class PromptConfig(Section):
     """A set of questions: a file, a ``datasets`` id, or a preset over either."""
 
     path: str | None = None
-    """JSONL, JSON array, CSV, Parquet, a local dataset folder or a hub id. Empty with a preset: its hub id."""
+    """JSONL, JSON array, CSV, TSV, Parquet, a local dataset folder or a hub id. Empty with a preset: its hub id."""
     preset: str | None = None
     """A built-in description of a public benchmark: gsm8k, multiarith, svamp, aqua, commonsense_qa, arc, mmlu or
     math500."""
     subset: str | None = None
     """The configuration name of a hub dataset."""
     split: str | None = None
-    """The split of a hub dataset."""
+    """The split of a hub dataset or a local dataset folder. With a preset and no path: its training split to learn
+    from, its test split to evaluate on."""
     columns: ColumnConfig = ColumnConfig()
     limit: int | None = Field(default=None, ge=1)
     """Use at most this many questions, the first ones."""
@@ -50,4 +52,13 @@ class RenderConfig(Section):
     system: str | None = None
     """A system prompt."""
     few_shot: str | None = None
-    """Text put before every question, ready-made examples for instance."""
+    """Text put before every question, ready-made examples for instance; a blank line follows it."""
+    chat_arguments: dict[str, Any] = Field(default_factory=dict)
+    """Variables passed to the chat template, ``{enable_thinking: false}`` or ``{date_string: 1 Jan 2026}`` for
+    instance."""
+
+    @model_validator(mode="after")
+    def _template_has_the_question(self) -> RenderConfig:
+        if self.template is not None and "{question}" not in self.template:
+            raise ValueError(f"render.template={self.template!r} has no {{question}}: say where the question goes")
+        return self

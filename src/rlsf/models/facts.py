@@ -1,0 +1,60 @@
+"""What sampling must know of a model: where traces end, how long they may grow, which ids exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from rlsf.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+#: Families that do not map their own name to ``max_position_embeddings``.
+_LENGTH_NAMES = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
+
+
+def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Every id that ends a trace: of the generation configuration, the model's (text) configuration, the tokenizer.
+
+    Chat models have several (end of turn, end of text). Raises ``ModelError`` where there is none.
+    """
+    sources = (
+        getattr(model.generation_config, "eos_token_id", None),
+        getattr(model.config, "eos_token_id", None),
+        getattr(model.config.get_text_config(), "eos_token_id", None),
+        tokenizer.eos_token_id,
+    )
+    rows = _embedding_rows(model)
+    ids = dict.fromkeys(token for source in sources for token in _as_ids(source) if 0 <= token < rows)
+    if not ids:
+        raise ModelError("neither model nor tokenizer names an end-of-sequence token: set eos_token_id in config.json")
+    return tuple(ids)
+
+
+def _embedding_rows(model: PreTrainedModel) -> int:
+    weight: Any = model.get_input_embeddings().weight
+    return weight.shape[0]
+
+
+def _as_ids(value: Any) -> Iterable[int]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, int) else tuple(value)
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Most positions of prompt and completion together, None where the architecture sets no bound."""
+    config = model.config.get_text_config()
+    lengths = (getattr(config, name, None) for name in _LENGTH_NAMES)
+    return next((length for length in lengths if isinstance(length, int) and length > 0), None)
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ``ModelError`` where the tokenizer can produce ids that the model has no embedding for."""
+    rows = _embedding_rows(model)
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest >= rows:
+        raise ModelError(
+            f"the tokenizer has ids up to {largest}, the model embeddings for {rows}: they do not belong together"
+        )

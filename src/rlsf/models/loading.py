@@ -1,0 +1,113 @@
+"""The policy: a causal language model from a local folder or the hub."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from rlsf.errors import InputError, ModelError, ResourceError
+from rlsf.models.config import ModelConfig
+from rlsf.models.device import resolve_device, resolve_dtype
+from rlsf.models.folder import ModelFolder, find_base, find_model, first_line
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+@overload
+def load_model(config: ModelConfig, *, for_training: Literal[False] = False) -> PreTrainedModel: ...
+@overload
+def load_model(config: ModelConfig, *, for_training: bool) -> PreTrainedModel | PeftModel: ...
+def load_model(config: ModelConfig, *, for_training: bool = False) -> PreTrainedModel | PeftModel:
+    """The model of ``config``, in evaluation mode, on its device.
+
+    A LoRA adapter folder is loaded over its base model: merged into the weights for inference, kept apart and
+    trainable ``for_training``. Weights are read from safetensors alone. Raises ``InputError`` for a folder that is no
+    causal language model, ``ModelError`` for weights that are incomplete or not finite, ``ResourceError`` where they
+    do not fit.
+    """
+    import torch
+
+    device = resolve_device(config.device)
+    dtype = resolve_dtype(config.dtype, device, for_training=for_training)
+    folder = find_model(config)
+    try:
+        if folder.is_adapter:
+            model = _load_adapter(folder, config, dtype, for_training=for_training)
+        else:
+            model = _load_full(folder, config, dtype)
+        torch.nn.Module.to(model, device)
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(
+            f"{folder.name} does not fit on {device}: use another device, model.dtype=bfloat16 or a smaller model"
+        ) from error
+    if config.check_weights:
+        check_finite(model, folder.name)
+    return model.eval()
+
+
+def check_finite(model: torch.nn.Module, name: str) -> None:
+    """Raise ``ModelError`` naming the first parameter that holds NaN or infinity."""
+    import torch
+
+    for parameter_name, parameter in model.named_parameters():
+        # A sum is finite unless an element is not (or the sum overflows, which the full look then settles).
+        if not torch.isfinite(parameter.detach().sum()) and not torch.isfinite(parameter.detach()).all():
+            raise ModelError(f"{name}: the weights in {parameter_name} are not finite (NaN or infinity)")
+
+
+def _load_full(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype | None) -> PreTrainedModel:
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    folder.require_model()
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(folder.path),
+            dtype=dtype or "auto",
+            use_safetensors=True,
+            trust_remote_code=config.trust_remote_code,
+            output_loading_info=True,
+        )
+    except SafetensorError as error:
+        raise ModelError(f"{folder.name}: damaged weights ({first_line(error)}): fetch or save them again") from error
+    except (ValueError, OSError, KeyError, ImportError) as error:
+        raise _unloadable(folder, error) from error
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        raise ModelError(
+            f"{folder.name}: {len(missing)} weights are missing, {missing[0]} for one: they would be random numbers"
+        )
+    return model
+
+
+def _unloadable(folder: ModelFolder, error: Exception) -> InputError:
+    message = str(error)
+    kind = folder.json("config.json").get("model_type")
+    if "trust_remote_code" in message:
+        return InputError(
+            f"{folder.name} (model type {kind!r}) is code of its own repository: read it, then set"
+            " model.trust_remote_code=true"
+        )
+    if "does not recognize" in message or "Unrecognized model" in message:
+        return InputError(f"{folder.name}: this transformers release does not know the model type {kind!r}: update it")
+    if "Unrecognized configuration class" in message:
+        return InputError(f"{folder.name} is a {kind!r} model, not a causal language model")
+    return InputError(f"cannot load the model {folder.name}: {first_line(error)}")
+
+
+def _load_adapter(
+    folder: ModelFolder, config: ModelConfig, dtype: torch.dtype | None, *, for_training: bool
+) -> PreTrainedModel | PeftModel:
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    base = _load_full(find_base(folder, config), config, dtype)
+    try:
+        model = PeftModel.from_pretrained(base, str(folder.path), is_trainable=for_training)
+    except SafetensorError as error:
+        raise ModelError(f"{folder.name}: damaged weights ({first_line(error)}): fetch or save them again") from error
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise ModelError(f"the adapter {folder.name} does not fit its base model: {first_line(error)}") from error
+    return model if for_training else model.merge_and_unload()

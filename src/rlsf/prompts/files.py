@@ -1,0 +1,122 @@
+"""Records of text files, each with its file and line: JSON lines, a JSON array, CSV and TSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rlsf.errors import InputError
+from rlsf.prompts.fields import Row
+
+_SPACE = re.compile(r"\s*")
+
+
+def read_text(path: Path) -> str:
+    """A whole UTF-8 file, byte-order mark removed; raises ``InputError`` where it is unreadable, empty or not UTF-8."""
+    try:
+        data = path.read_bytes()
+    except PermissionError as error:
+        raise InputError(f"{path}: not allowed to read this file: mend its permissions") from error
+    try:
+        text = data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: not UTF-8 (byte {error.start}): save the file as UTF-8") from error
+    if not text.strip():
+        raise InputError(f"{path}: the file is empty")
+    return text
+
+
+def json_rows(path: Path) -> Iterator[Row]:
+    """The objects of a JSON array or of a file of JSON lines, told apart by the first character."""
+    text = read_text(path)
+    return _array_rows(text, path) if text.lstrip().startswith("[") else _line_rows(text, path)
+
+
+def csv_rows(path: Path, delimiter: str = ",") -> Iterator[Row]:
+    """The rows of a CSV file under the names of its first line; blank lines are skipped."""
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    line = 1
+    try:
+        for cells in reader:
+            place, line = f"{path}:{line}", reader.line_num + 1
+            if not cells:
+                continue
+            if not header:
+                header = _header(cells, place)
+                continue
+            if len(cells) != len(header):
+                raise InputError(
+                    f"{place}: {len(cells)} cells where the header has {len(header)}: put cells that hold"
+                    f" {delimiter!r} or line breaks in double quotes"
+                )
+            yield Row(place, dict(zip(header, cells, strict=True)))
+    except csv.Error as error:
+        raise InputError(f"{path}:{line}: not valid CSV ({error})") from error
+
+
+def _header(cells: list[str], place: str) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{place}: two columns are called {name!r}: rename one")
+    return names
+
+
+def _line_rows(text: str, path: Path) -> Iterator[Row]:
+    # Only "\n" ends a line: str.splitlines would also cut at U+2028, which JSON strings may hold.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            raise InputError(
+                f"{place}: not valid JSON ({reason}): each line must be a JSON object of its own, or the whole file"
+                " one JSON array"
+            ) from error
+        yield _row(record, place)
+
+
+def _array_rows(text: str, path: Path) -> Iterator[Row]:
+    decoder = json.JSONDecoder()
+    position = _skip_space(text, text.index("[") + 1)
+    line, counted = 1, 0
+    while not text.startswith("]", position):
+        line, counted = line + text.count("\n", counted, position), position
+        place = f"{path}:{line}"
+        try:
+            record, position = decoder.raw_decode(text, position)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from error
+        except ValueError as error:
+            raise InputError(f"{place}: not valid JSON ({error})") from error
+        yield _row(record, place)
+        position = _skip_space(text, position)
+        if text.startswith(",", position):
+            position = _skip_space(text, position + 1)
+            if not text.startswith("]", position):
+                continue
+        elif text.startswith("]", position):
+            continue
+        line = 1 + text.count("\n", 0, position)
+        raise InputError(f"{path}:{line}: not valid JSON (expected ',' or ']' and no comma before ']')")
+
+
+def _skip_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
+
+
+def _row(record: Any, place: str) -> Row:
+    if not isinstance(record, dict):
+        raise InputError(f"{place}: expected a JSON object with a question in it, found {type(record).__name__}")
+    return Row(place, record)

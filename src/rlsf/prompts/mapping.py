@@ -1,0 +1,149 @@
+"""From a record to a ``Prompt``: which fields hold the question, the choices, the gold answer and the id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rlsf.errors import InputError, near_names
+from rlsf.prompts import gold
+from rlsf.prompts.choices import Choices, choice_letter, read_choices
+from rlsf.prompts.config import ColumnConfig
+from rlsf.prompts.fields import Row, get_field, has_field
+from rlsf.prompts.presets import Preset, Shape
+from rlsf.prompts.prompt import Prompt
+
+QUESTION_NAMES = ("question", "prompt", "problem", "input", "text")
+CHOICES_NAMES = ("choices", "options")
+ANSWER_NAMES = ("answer", "gold", "target", "answerKey")
+
+
+def find_shape(columns: ColumnConfig, preset: Preset | None, first: Row) -> Shape:
+    """The shape of the data, judged by its first record; the gold answer is looked for by name, never read.
+
+    Fields named in ``columns`` win over the preset, and the preset over the customary names.
+    """
+    shapes = preset.shapes if preset else (_customary_shape(columns, first),)
+    shapes = tuple(_override(shape, columns) for shape in shapes)
+    fitting = (shape for shape in shapes if all(has_field(first.record, path) for path in _needed(shape)))
+    shape = next(fitting, shapes[0])
+    if shape.id is not None and columns.id is None and not has_field(first.record, shape.id):
+        shape = replace(shape, id=None)
+    return shape
+
+
+def _needed(shape: Shape) -> Iterable[str]:
+    return (*shape.question, shape.choices) if shape.choices else shape.question
+
+
+def _override(shape: Shape, columns: ColumnConfig) -> Shape:
+    return Shape(
+        question=(columns.question,) if columns.question else shape.question,
+        answer=columns.answer or shape.answer,
+        choices=columns.choices or shape.choices,
+        id=columns.id or shape.id,
+    )
+
+
+def _customary_shape(columns: ColumnConfig, first: Row) -> Shape:
+    def present(names: Iterable[str]) -> str | None:
+        return next((name for name in names if name in first.record), None)
+
+    question = columns.question or present(QUESTION_NAMES)
+    if question is None:
+        names = list(first.record)
+        near = next(filter(None, (near_names(name, names) for name in QUESTION_NAMES)), "")
+        raise InputError(
+            f"{first.place}: no column {', '.join(QUESTION_NAMES[:-1])} or {QUESTION_NAMES[-1]}{near}: name the"
+            f" question's with prompts.columns.question; available: {', '.join(names)}"
+        )
+    return Shape((question,), present(ANSWER_NAMES), present(CHOICES_NAMES), present(("id",)))
+
+
+@dataclass(frozen=True, slots=True)
+class PromptReader:
+    """Reads prompts of one shape. Without ``with_gold`` the field of the gold answer is never looked up."""
+
+    shape: Shape
+    preset: Preset | None
+    with_gold: bool
+
+    def read(self, row: Row, number: int) -> Prompt:
+        """The prompt in ``row``, the ``number``-th of its source; raises ``InputError`` with the place."""
+        choices = self._choices(row)
+        return Prompt(
+            id=self._id(row, number),
+            question=self._question(row),
+            choices=choices.texts,
+            gold=self._gold(row, choices) if self.with_gold else None,
+        )
+
+    def _id(self, row: Row, number: int) -> str:
+        if self.shape.id is None:
+            return str(number)
+        value = get_field(row, self.shape.id)
+        if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+            raise InputError(f"{row.place}: the id in {self.shape.id!r} must be text or an integer, found {value!r}")
+        return _encodable(str(value).strip(), row, self.shape.id)
+
+    def _question(self, row: Row) -> str:
+        parts = [self._text(row, path) for path in self.shape.question]
+        return " ".join(part for part in parts if part)
+
+    def _text(self, row: Row, path: str) -> str:
+        value = get_field(row, path)
+        if isinstance(value, dict | list):
+            raise InputError(f"{row.place}: {path!r} is not text: {_nested_hint(path, value)}")
+        if value is None or (isinstance(value, str) and not value.strip()):
+            raise InputError(f"{row.place}: the question in {path!r} is empty: fill it in or remove the line")
+        if not isinstance(value, str):
+            raise InputError(f"{row.place}: the question in {path!r} must be text, found {type(value).__name__}")
+        return _encodable(value.strip(), row, path)
+
+    def _choices(self, row: Row) -> Choices:
+        if self.shape.choices is None:
+            return Choices()
+        value = get_field(row, self.shape.choices)
+        try:
+            choices = read_choices(value)
+        except ValueError as error:
+            raise InputError(f"{row.place}: {error} (in {self.shape.choices!r})") from error
+        for text in choices.texts:
+            _encodable(text, row, self.shape.choices)
+        return self.preset.clean_choices(choices) if self.preset and self.preset.clean_choices else choices
+
+    def _gold(self, row: Row, choices: Choices) -> str:
+        if self.shape.answer is None:
+            raise InputError(
+                f"{row.place}: no column {', '.join(ANSWER_NAMES[:-1])} or {ANSWER_NAMES[-1]}: evaluation needs the"
+                f" gold answers, name theirs with columns.answer; available: {', '.join(row.record)}"
+            )
+        value = get_field(row, self.shape.answer)
+        if isinstance(value, dict | list):
+            raise InputError(
+                f"{row.place}: {self.shape.answer!r} is not text: {_nested_hint(self.shape.answer, value)}"
+            )
+        if value is None:
+            raise InputError(f"{row.place}: the gold answer in {self.shape.answer!r} is empty")
+        try:
+            answer = (self.preset.read_gold if self.preset else gold.plain)(value)
+            return choice_letter(answer, choices) if choices.texts else str(answer)
+        except ValueError as error:
+            raise InputError(f"{row.place}: {error} (in {self.shape.answer!r})") from error
+
+
+def _nested_hint(path: str, value: dict[str, Any] | list[Any]) -> str:
+    if not value:
+        return "it is empty"
+    step = f".{next(iter(value))}" if isinstance(value, dict) else "[0]"
+    return f"name a field inside it, {path}{step} for instance"
+
+
+def _encodable(text: str, row: Row, path: str) -> str:
+    # JSON can spell half a surrogate pair, which no tokenizer and no file can take.
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{row.place}: {path!r} holds half a surrogate pair at character {error.start}") from error
+    return text

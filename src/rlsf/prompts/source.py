@@ -1,0 +1,96 @@
+"""What a user means by a set of prompts: a preset, ``preset:file``, a file, a folder or a hub id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rlsf.errors import InputError, near_names
+from rlsf.prompts.config import PromptConfig
+from rlsf.prompts.fields import Row
+from rlsf.prompts.files import csv_rows, json_rows
+from rlsf.prompts.presets import PRESETS, find_preset
+from rlsf.prompts.tables import folder_rows, hub_rows, parquet_rows
+
+READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": json_rows,
+    ".ndjson": json_rows,
+    ".json": json_rows,
+    ".csv": csv_rows,
+    ".tsv": lambda path: csv_rows(path, "\t"),
+    ".parquet": parquet_rows,
+}
+#: Suffixes that say "file" although nothing here reads them; a hub id may hold a dot too (``owner/data-v1.5``).
+_FILE_SUFFIXES = {*READERS, ".txt", ".md", ".xlsx", ".xls", ".arrow", ".yaml", ".yml", ".gz", ".zip", ".zst", ".pkl"}
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_PREFIX = re.compile(r"(\w{2,}):(.+)", re.DOTALL)
+
+
+def prompt_source(text: str, *, evaluation: bool = False) -> PromptConfig:
+    """The configuration for ``gsm8k``, ``gsm8k:test.jsonl``, ``questions.csv``, ``folder/`` or ``owner/name``.
+
+    A preset's name wins over a file of that name (write ``./gsm8k`` for the file). ``evaluation`` chooses the split
+    of a preset that lives on the hub: its test split instead of its training split. Raises ``InputError`` for a file
+    that does not exist and for an unknown preset, each with the near names.
+    """
+    text = text.strip()
+    if text in PRESETS:
+        return with_defaults(PromptConfig(preset=text), evaluation=evaluation)
+    prefix = None if Path(text).exists() else _PREFIX.fullmatch(text)
+    if prefix:
+        find_preset(prefix[1])
+        config = PromptConfig(preset=prefix[1], path=prefix[2])
+    else:
+        config = PromptConfig(path=text)
+    _local_path(config.path or "")
+    return with_defaults(config, evaluation=evaluation)
+
+
+def with_defaults(config: PromptConfig, *, evaluation: bool) -> PromptConfig:
+    """The same prompts with what the preset implies written out: hub id, subset and split.
+
+    A preset over a file of the user's implies none of them. Raises ``InputError`` for an unknown preset.
+    """
+    if config.preset is None:
+        return config
+    preset = find_preset(config.preset)
+    if config.path is not None and config.path != preset.hub_id:
+        return config
+    return config.model_copy(
+        update={
+            "path": preset.hub_id,
+            "subset": config.subset or preset.subset,
+            "split": config.split or (preset.test_split if evaluation else preset.training_split),
+        }
+    )
+
+
+def open_rows(config: PromptConfig) -> Iterator[Row]:
+    """The records of ``config.path``; raises ``InputError`` where there are none to read."""
+    if not config.path:
+        raise InputError("no prompts: give --prompts a file, a dataset id (owner/name) or a preset")
+    path = _local_path(config.path)
+    if path is None:
+        return hub_rows(config.path, config.subset, config.split)
+    if path.is_dir():
+        return folder_rows(path, config.subset, config.split)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path}: unknown suffix {path.suffix!r}: use {', '.join(READERS)}")
+    return reader(path)
+
+
+def _local_path(text: str) -> Path | None:
+    """The file or folder, or None for what can only be a hub id."""
+    path = Path(text).expanduser()
+    if path.exists():
+        return path
+    if _HUB_ID.fullmatch(text) and path.suffix.lower() not in _FILE_SUFFIXES and not text.startswith("."):
+        return None
+    if text in PRESETS:
+        raise InputError(f"no such file: {text}; it is a preset: set prompts.preset instead of prompts.path")
+    siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = near_names(path.name, siblings) or near_names(text, PRESETS)
+    folder = "" if path.parent.is_dir() else f" (there is no folder {path.parent})"
+    raise InputError(f"no such file: {text}{near}{folder}")
