@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlsf.errors import InputError
-from rlsf.models.tokenizer import has_chat_template
 from rlsf.prompts.config import RenderConfig
 from rlsf.prompts.prompt import Prompt
 
@@ -38,7 +37,7 @@ def render(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, config: RenderCon
     """
     if not prompt.question.strip():
         raise InputError(f"prompt {prompt.id!r}: the question is empty")
-    chat = config.chat != "never" and has_chat_template(tokenizer)
+    chat = config.chat != "never" and bool(tokenizer.chat_template)
     if config.chat == "always" and not chat:
         raise InputError(
             "render.chat=always, but the tokenizer has no chat template: set render.chat=auto or never, or choose an"
