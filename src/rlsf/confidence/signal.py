@@ -1,0 +1,70 @@
+"""A confidence signal: what is measured on a trace, in which unit, and how that becomes a confidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rlsf.errors import ModelError
+from rlsf.traces import Trace
+
+#: Statistics are float32, so a quantity on the edge of its range may lie beyond it by this much.
+ROUNDING = 1e-4
+
+#: The raw quantity of a trace; the second argument is the text of each token.
+Quantity = Callable[[Trace, Sequence[str]], float]
+#: From the raw quantity and the size of the vocabulary to a confidence, increasing in sureness.
+ConfidenceMap = Callable[[float, int], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A named function from a trace to a raw quantity and a confidence.
+
+    ``unit`` is that of the raw quantity. ``statistics`` names the columns of ``TokenStatistics`` it reads,
+    ``needs_answer`` whether it looks at the answer span, ``needs_pieces`` whether it looks at the tokens' text.
+    """
+
+    name: str
+    description: str
+    unit: str
+    statistics: tuple[str, ...]
+    needs_answer: bool
+    needs_pieces: bool
+    quantity: Quantity
+    confidence_map: ConfidenceMap
+
+    def raw(self, trace: Trace, pieces: Sequence[str] = ()) -> float | None:
+        """The raw quantity in ``unit``; None for a trace without tokens, or without the answer the signal needs.
+
+        ``pieces`` holds the text of each token, and may be left out where ``needs_pieces`` is false. Raises
+        ``ModelError`` for a quantity that is not a number or infinite, ``ValueError`` for pieces of another length.
+        """
+        if len(trace.token_ids) == 0 or (self.needs_answer and trace.answer is None):
+            return None
+        if self.needs_pieces and len(pieces) != len(trace.token_ids):
+            raise ValueError(f"trace {trace.trace_id}: {len(trace.token_ids)} tokens but {len(pieces)} pieces of text")
+        value = float(self.quantity(trace, pieces))
+        if not math.isfinite(value):
+            raise ModelError(
+                f"{self.name} of trace {trace.trace_id} is {value}: the model's logits are not finite or exclude part"
+                " of the vocabulary; use a signal of probabilities or disparities, or a model in higher precision"
+            )
+        return value
+
+    def confidence(self, trace: Trace, pieces: Sequence[str] = ()) -> float | None:
+        """The confidence in [0, 1], a monotone map of ``raw``; None where ``raw`` is None.
+
+        Raises as ``raw`` does, and ``ModelError`` for a value outside [0, 1] by more than rounding.
+        """
+        value = self.raw(trace, pieces)
+        if value is None:
+            return None
+        confidence = self.confidence_map(value, trace.statistics.vocabulary_size)
+        if not -ROUNDING <= confidence <= 1.0 + ROUNDING:
+            raise ModelError(
+                f"{self.name} of trace {trace.trace_id} is {value:g} {self.unit}, which maps to {confidence:g}, outside"
+                " [0, 1]: its token statistics contradict each other; sample it again"
+            )
+        return min(max(confidence, 0.0), 1.0)
