@@ -1,0 +1,20 @@
+"""The offline HTML report, the terminal table and the model card of a run."""
+
+from rlsf.report.choice import choose_questions
+from rlsf.report.html import render_report
+from rlsf.report.inputs import BranchSet, BranchView, QuestionView, RankingCounts, ReportInputs
+from rlsf.report.model_card import model_card
+from rlsf.report.table import TABLE_WIDTH, summary_table
+
+__all__ = [
+    "TABLE_WIDTH",
+    "BranchSet",
+    "BranchView",
+    "QuestionView",
+    "RankingCounts",
+    "ReportInputs",
+    "choose_questions",
+    "model_card",
+    "render_report",
+    "summary_table",
+]

@@ -1,0 +1,103 @@
+"""One self-contained page: no request leaves it, and everything but the switching of traces works without script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from rlsf import __version__
+from rlsf.report import format
+from rlsf.report.browser import panels
+from rlsf.report.choice import outcome_counts
+from rlsf.report.comparison import HEADLINE, compare
+from rlsf.report.figures import curve_rows, headline_figures, training_figures
+from rlsf.report.inputs import ReportInputs
+from rlsf.report.limits import limits
+from rlsf.report.verdict import remarks, verdict
+
+
+def render_report(inputs: ReportInputs) -> str:
+    """The whole report as one HTML document; equal inputs give equal bytes.
+
+    Every text of the run (questions, model output, names, options) is escaped. A content security policy allows
+    the page's own style and its one script, by digest, and forbids everything else.
+    """
+    summary = inputs.summary or {}
+    comparisons = compare(summary)
+    script = _asset("browser.js")
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            inputs=inputs,
+            recipe=inputs.recipe,
+            recipe_yaml=yaml.safe_dump(inputs.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+            version=__version__,
+            style=Markup(_asset("style.css")),
+            script=Markup(script),
+            script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            metrics=HEADLINE,
+            comparisons=comparisons,
+            verdict=verdict(comparisons),
+            remarks=remarks(comparisons),
+            headline_figures=headline_figures(comparisons) if comparisons else [],
+            curve_rows=curve_rows(summary),
+            training_figures=training_figures(inputs.events),
+            durations=durations(inputs),
+            outcomes=outcome_counts(inputs.outcomes),
+            panels=panels(inputs.questions),
+            environment=environment_rows(inputs.environment),
+            definitions=summary.get("definitions") or {},
+            limits=limits(inputs.summary),
+        )
+    )
+
+
+def durations(inputs: ReportInputs) -> list[tuple[str, float]]:
+    """Wall-clock seconds of every event that measured them, in the order of the run."""
+    rows = []
+    for event in inputs.events:
+        if event.get("seconds") is not None and event.get("event") != "training":
+            detail = [str(event[key]) for key in ("phase", "round") if event.get(key) is not None]
+            rows.append((" ".join([str(event["event"]), *detail]), float(event["seconds"])))
+    return rows
+
+
+def environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The environment as names and texts, nested tables flattened to one line, empty entries left out."""
+    rows = []
+    for key, value in environment.items():
+        if isinstance(value, Mapping):
+            text = ", ".join(f"{name} {version}" for name, version in value.items())
+        elif isinstance(value, list | tuple):
+            text = ", ".join(map(str, value))
+        else:
+            text = "" if value is None else str(value)
+        if text:
+            rows.append((key.replace("_", " "), text))
+    return rows
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("rlsf.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["number"] = format.number
+    environment.filters["whole"] = format.count
+    return environment
+
+
+def _asset(name: str) -> str:
+    return resources.files("rlsf.report").joinpath("templates", name).read_text(encoding="utf-8")

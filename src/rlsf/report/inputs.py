@@ -1,0 +1,85 @@
+"""Everything a report shows, gathered before anything is drawn: the report itself reads no files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlsf.recipes.recipe import Recipe
+from rlsf.traces import Trace
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BranchView:
+    """One trace as the trace browser shows it.
+
+    ``pieces`` holds the text of each token, in order. ``confidence`` is the recipe's signal in [0, 1], None
+    where the trace has no answer to be sure of. ``correct`` is None where no reference answer exists.
+    ``chosen`` and ``rejected`` count the preference pairs in which the trace stands on either side.
+    """
+
+    trace: Trace
+    pieces: tuple[str, ...]
+    confidence: float | None = None
+    correct: bool | None = None
+    chosen: int = 0
+    rejected: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.pieces) != len(self.trace.token_ids):
+            raise ValueError(
+                f"trace {self.trace.trace_id}: {len(self.pieces)} text pieces for {len(self.trace.token_ids)} tokens"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BranchSet:
+    """The traces that one policy sampled for one question; ``label`` is ``"before"``, ``"after"``, ``"round 1"``."""
+
+    label: str
+    branches: tuple[BranchView, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuestionView:
+    """One question with its traces, side by side. ``group`` is the heading it is listed under."""
+
+    prompt_id: str
+    question: str
+    sets: tuple[BranchSet, ...]
+    choices: tuple[str, ...] = ()
+    gold: str | None = None
+    group: str = "Held-out questions"
+
+
+@dataclass(frozen=True, slots=True)
+class RankingCounts:
+    """How one round of traces became preference pairs."""
+
+    prompts: int
+    traces: int
+    without_answer: int
+    truncated: int
+    pairs: int
+    prompts_with_pairs: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReportInputs:
+    """One run, as the report and the model card tell it.
+
+    ``summary`` is ``evaluation/summary.json`` (its ``after`` may be missing or None), ``environment`` is
+    ``environment.json``, ``events`` are the lines of ``metrics.jsonl`` and ``rounds`` has one entry per
+    self-training round. ``outcomes`` gives, for every evaluated question, whether the greedy answer was right
+    before and after (None: not graded, or not measured).
+    """
+
+    name: str
+    recipe: Recipe
+    environment: Mapping[str, Any]
+    summary: Mapping[str, Any] | None = None
+    rounds: tuple[RankingCounts, ...] = ()
+    events: tuple[Mapping[str, Any], ...] = ()
+    questions: tuple[QuestionView, ...] = ()
+    outcomes: Mapping[str, tuple[bool | None, bool | None]] = field(default_factory=dict)

@@ -1,0 +1,66 @@
+"""The before/after table a run ends with in the terminal: at most 100 columns, plain text when piped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from rlsf.report.comparison import ACCURACY, HEADLINE, TOKENS, Cell, Estimate, Judgement, compare
+
+#: Columns a console needs to print the table without wrapping a cell.
+TABLE_WIDTH = 100
+
+_STYLES: dict[Judgement, str] = {"better": "green", "worse": "red", "unclear": "dim", "neutral": ""}
+_WORDS: dict[Judgement, str] = {"better": "better", "worse": "worse", "unclear": "unclear", "neutral": ""}
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """Accuracy, ECE, Brier, AUROC (95 % intervals in brackets) and mean length of every decoding mode.
+
+    ``change`` is better or worse where the paired 95 % interval of the difference excludes zero, else unclear.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, show_edge=False)
+    table.add_column("Decoding", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for metric in HEADLINE:
+        unit = f", {metric.unit}" if metric.unit else ""
+        name = "Tokens" if metric is TOKENS else f"{metric.name}{unit}"
+        table.add_column(name, justify="right", no_wrap=True)
+    for mode in compare(summary):
+        if not mode.has_after:
+            table.add_row(Text(mode.name, "bold"), "", *(_level(cell, cell.before) for cell in mode.cells))
+            continue
+        table.add_row(Text(mode.name, "bold"), "before", *(_level(cell, cell.before) for cell in mode.cells))
+        table.add_row("", "after", *(_level(cell, cell.after) for cell in mode.cells))
+        table.add_row("", "change", *(_change(cell) for cell in mode.cells), end_section=True)
+    return table
+
+
+def _level(cell: Cell, estimate: Estimate | None) -> Text:
+    if estimate is None or estimate.value is None:
+        return Text("n/a", "dim")
+    text = Text(_short(cell, cell.metric.value(estimate.value)))
+    bounds = _short(cell, cell.metric.bounds(estimate.interval))
+    if bounds and cell.metric is not TOKENS:
+        text.append(f" ({bounds})", "dim")
+    return text
+
+
+def _change(cell: Cell) -> Text:
+    if cell.difference is None:
+        return Text("n/a", "dim")
+    value = _short(cell, cell.metric.change(cell.difference.value))
+    word = _WORDS[cell.judgement]
+    return Text(f"{value} {word}".rstrip(), _STYLES[cell.judgement])
+
+
+def _short(cell: Cell, text: str) -> str:
+    """Without the unit, and without the zero before the point of a proportion."""
+    text = text.removesuffix(cell.metric.unit).rstrip()
+    if cell.metric in (ACCURACY, TOKENS):
+        return text
+    return text.replace("0.", ".")
