@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from rlsf.errors import ModelError
 from rlsf.traces import Trace
 
@@ -45,7 +47,9 @@ class Signal:
             return None
         if self.needs_pieces and len(pieces) != len(trace.token_ids):
             raise ValueError(f"trace {trace.trace_id}: {len(trace.token_ids)} tokens but {len(pieces)} pieces of text")
-        value = float(self.quantity(trace, pieces))
+        # Comparisons turn NaN into a disparity of 0, so it is looked for where it comes in.
+        undefined = any(np.isnan(getattr(trace.statistics, name)).any() for name in self.statistics)
+        value = math.nan if undefined else float(self.quantity(trace, pieces))
         if not math.isfinite(value):
             raise ModelError(
                 f"{self.name} of trace {trace.trace_id} is {value}: the model's logits are not finite or exclude part"
