@@ -36,6 +36,7 @@ class TrainingConfig(Section):
     """Direct preference optimisation on confidence-ranked pairs (arXiv 2305.18290) and what keeps it stable."""
 
     loss: Literal["sigmoid", "ipo"] = "sigmoid"
+    """``ipo`` (arXiv 2310.12036) divides each trace's log-ratio by its length, as TRL does."""
     beta: float = Field(default=0.1, gt=0)
     """Strength of the pull towards the reference policy."""
     nll_weight: float = Field(default=1.0, ge=0)
@@ -46,7 +47,7 @@ class TrainingConfig(Section):
     """Subtract ``margin_scale`` x the pair's margin from the logit (ODPO with identity offset)."""
     margin_scale: float = Field(default=1.0, ge=0)
     use_weight: bool = False
-    """Weigh each pair by its confidence gap, normalised to mean one."""
+    """Weigh each pair's preference loss by its confidence gap, normalised to mean one over the data."""
     learning_rate: float = Field(default=5e-5, gt=0)
     epochs: float = Field(default=1.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
@@ -65,7 +66,16 @@ class TrainingConfig(Section):
     """Self-training rounds: sample with the current policy, rank, train."""
     selection: SelectionConfig = SelectionConfig()
     trainer: dict[str, Any] = Field(default_factory=dict)
-    """Options passed untouched to TRL's DPOConfig; they win over everything above."""
+    """Options passed untouched to TRL's DPOConfig; they win over everything above. One that chooses an objective of
+    TRL's (``loss_type``, ``f_divergence_type`` ...) replaces ours as a whole, the NLL term included."""
+
+    @model_validator(mode="after")
+    def _sigmoid_options(self) -> TrainingConfig:
+        if self.loss == "ipo" and (self.label_smoothing or self.use_margin):
+            raise ValueError(
+                "training.label_smoothing and training.use_margin belong to training.loss=sigmoid: IPO has neither"
+            )
+        return self
 
     @model_validator(mode="after")
     def _batches_divide(self) -> TrainingConfig:

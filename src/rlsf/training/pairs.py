@@ -1,0 +1,117 @@
+"""Preference pairs as the trainer reads them: checked, weighed, and never cut."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from datasets import Dataset
+from datasets.table import InMemoryTable
+
+from rlsf.errors import InputError, near_names
+from rlsf.training.config import TrainingConfig
+from rlsf.training.objective import gap_weights
+
+TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+CONFIDENCE_COLUMNS = ("chosen_confidence", "rejected_confidence")
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The pairs that are trained on, and how many were left out because a trace exceeds the model's context."""
+
+    dataset: Dataset
+    too_long: int
+    digest: str
+    """Identifies the token ids trained on, in their order."""
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
+def prepare_pairs(
+    preferences: pa.Table, config: TrainingConfig, *, vocabulary_size: int, max_length: int | None
+) -> Pairs:
+    """Preference rows to training examples: the sampled token ids as they are, plus margin and weight where asked.
+
+    Pairs with a prompt and trace of more than ``max_length`` tokens together are left out and counted. Raises
+    ``InputError`` for an empty table, a missing column, an empty trace, and ids outside the vocabulary.
+    """
+    if not preferences.num_rows:
+        raise InputError(
+            "no preference pairs to train on: lower ranking.threshold or ranking.minimum_gap, or raise"
+            " sampling.branches so that more traces can be compared"
+        )
+    _require_columns(preferences, config)
+    _check_tokens(preferences, vocabulary_size)
+    columns = {name: preferences.column(name) for name in TOKEN_COLUMNS}
+    if config.use_margin:
+        columns["margin"] = preferences.column("margin").cast(pa.float32())
+    if config.use_weight:
+        chosen, rejected = (preferences.column(name).to_numpy().astype(np.float64) for name in CONFIDENCE_COLUMNS)
+        columns["weight"] = pa.array(gap_weights(torch.from_numpy(chosen - rejected)).float().numpy())
+    table = pa.table(columns)
+    fits = _fits(table, max_length)
+    kept = table.filter(pa.array(fits))
+    if not kept.num_rows:
+        raise InputError(
+            f"all {table.num_rows} preference pairs are longer than the model's context of {max_length} tokens:"
+            " lower sampling.max_new_tokens"
+        )
+    return Pairs(Dataset(InMemoryTable(kept)), int((~fits).sum()), _digest(kept))
+
+
+def _require_columns(preferences: pa.Table, config: TrainingConfig) -> None:
+    needed = {
+        **dict.fromkeys(TOKEN_COLUMNS, "training"),
+        **(dict.fromkeys(("margin",), "training.use_margin") if config.use_margin else {}),
+        **(dict.fromkeys(CONFIDENCE_COLUMNS, "training.use_weight") if config.use_weight else {}),
+    }
+    for name, reader in needed.items():
+        if name not in preferences.column_names:
+            raise InputError(
+                f"the preferences have no column {name!r}{near_names(name, preferences.column_names)}, which {reader}"
+                " needs: rank the traces again"
+            )
+        if preferences.column(name).null_count:
+            raise InputError(f"the preferences' column {name!r} has empty cells: rank the traces again")
+
+
+def _lengths(table: pa.Table, name: str) -> np.ndarray:
+    return np.diff(table.column(name).combine_chunks().offsets.to_numpy())
+
+
+def _values(table: pa.Table, name: str) -> np.ndarray:
+    return table.column(name).combine_chunks().flatten().to_numpy()
+
+
+def _fits(table: pa.Table, max_length: int | None) -> np.ndarray:
+    if max_length is None:
+        return np.ones(table.num_rows, dtype=bool)
+    longest = np.maximum(_lengths(table, "chosen_ids"), _lengths(table, "rejected_ids"))
+    return _lengths(table, "prompt_ids") + longest <= max_length
+
+
+def _check_tokens(preferences: pa.Table, vocabulary_size: int) -> None:
+    for name in TOKEN_COLUMNS:
+        empty = np.flatnonzero(_lengths(preferences, name) == 0)
+        if len(empty):
+            raise InputError(f"preference pair {empty[0]} has an empty {name!r}: rank the traces again")
+        ids = _values(preferences, name)
+        outside = ids[(ids < 0) | (ids >= vocabulary_size)]
+        if len(outside):
+            raise InputError(
+                f"token id {outside[0]} in {name!r} is not one of the model's {vocabulary_size}: the traces come from"
+                " another model; sample them from the one that is trained"
+            )
+
+
+def _digest(table: pa.Table) -> str:
+    hasher = hashlib.sha256()
+    for name in TOKEN_COLUMNS:
+        hasher.update(_lengths(table, name).astype(np.int64).tobytes())
+        hasher.update(_values(table, name).astype(np.int64).tobytes())
+    return hasher.hexdigest()

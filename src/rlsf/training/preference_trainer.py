@@ -1,0 +1,209 @@
+"""TRL's DPO trainer on sampled token ids, with the terms of the objective that TRL 1.16 has no option for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from datasets import Dataset, concatenate_datasets
+from datasets.table import InMemoryTable
+from torch import Tensor
+from trl.trainer.dpo_trainer import DPOTrainer
+
+from rlsf.errors import InputError, ModelError
+from rlsf.files import atomic_path
+from rlsf.training.checkpoints import out_of_room, prune_checkpoints, staged_checkpoint
+from rlsf.training.collator import PAIR_NUMBERS
+from rlsf.training.objective import Objective, PairLogprobs
+from rlsf.training.selection import Selection
+
+REFERENCE = "reference.parquet"
+_DIGEST = b"rlsf.pairs"
+_PromptAndTrace = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+class PreferenceTrainer(DPOTrainer):
+    """``DPOTrainer`` that trains on given token ids, minimises an ``Objective``, and saves whole checkpoints.
+
+    ``objective=None`` keeps TRL's own loss, as its configuration says. ``pairs_digest`` identifies the data in the
+    stored reference log-probabilities. Overrides private hooks of TRL, hence the tight version bound on it.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        objective: Objective | None,
+        folder: Path,
+        pairs_digest: str,
+        selection: Selection | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.objective = objective
+        self.folder = folder
+        self.pairs_digest = pairs_digest
+        self.selection = selection
+        self._staging: Path | None = None
+        super().__init__(*args, **kwargs)
+
+    # Data
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """The token ids are the ones sampled: nothing is tokenised, and no end-of-sequence id appended."""
+        return dataset
+
+    def _set_signature_columns_if_needed(self) -> None:
+        if self._signature_columns is None:
+            super()._set_signature_columns_if_needed()
+            columns: Any = self._signature_columns
+            self._signature_columns = [*columns, *PAIR_NUMBERS]
+
+    # Reference
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        """Reference log-probabilities, computed once per distinct trace and kept in the run folder.
+
+        TRL's own way writes them into the user-wide data-set cache; it stays in charge of sharded models.
+        """
+        if self.ld_alpha is not None or self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            return super()._precompute_ref_logps(dataset, name, batch_size)
+        path = self.folder / REFERENCE
+        reference = self._stored_reference(path)
+        if reference is None:
+            reference = self._reference_table(dataset, batch_size)
+            with out_of_room(self.folder), atomic_path(path) as partial:
+                pq.write_table(reference.replace_schema_metadata({_DIGEST: self.pairs_digest}), partial)
+        return concatenate_datasets([dataset, Dataset(InMemoryTable(reference))], axis=1)
+
+    def _stored_reference(self, path: Path) -> pa.Table | None:
+        if not path.exists():
+            return None
+        table = pq.read_table(path)
+        if (table.schema.metadata or {}).get(_DIGEST) != self.pairs_digest.encode():
+            raise InputError(
+                f"{path} belongs to other preference pairs: train into a new --output, or delete {self.folder}"
+            )
+        return table
+
+    def _reference_table(self, dataset: Dataset, batch_size: int) -> pa.Table:
+        rows = dataset.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]).to_list()
+        sides = ("chosen_ids", "rejected_ids")
+        keys = [[(tuple(row["prompt_ids"]), tuple(row[side])) for row in rows] for side in sides]
+        distinct = sorted({*keys[0], *keys[1]}, key=lambda key: (len(key[0]) + len(key[1]), key))
+        logprobs = dict(zip(distinct, self._reference_logprobs(distinct, 2 * batch_size), strict=True))
+        names = ("ref_chosen_logps", "ref_rejected_logps")
+        return pa.table(
+            {
+                name: pa.array([logprobs[key] for key in side], pa.float32())
+                for name, side in zip(names, keys, strict=True)
+            }
+        )
+
+    def _reference_logprobs(
+        self, traces: list[tuple[tuple[int, ...], tuple[int, ...]]], batch_size: int
+    ) -> list[float]:
+        """Summed log-probability (nats) of each (prompt ids, trace ids) under the reference policy."""
+        model: Any = self.ref_model or self.model
+        model.eval()
+        values: list[float] = []
+        for start in range(0, len(traces), batch_size):
+            batch = traces[start : start + batch_size]
+            rows = [{"prompt_ids": [*p], "chosen_ids": [*t], "rejected_ids": [*t]} for p, t in batch]
+            inputs = {name: tensor[: len(rows)] for name, tensor in self.data_collator(rows).items()}
+            halves = self.compute_ref_log_probs(model, self._prepare_inputs(inputs))
+            values += torch.cat(halves).float().tolist()
+        return values
+
+    # Loss
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        if self.objective is None:
+            loss = super()._compute_loss(model, inputs, return_outputs)
+            self._require_finite(loss[0] if return_outputs else loss, "loss")
+            return loss
+        inputs = dict(inputs)
+        numbers = {name: inputs.pop(name, None) for name in PAIR_NUMBERS}
+        reference = (inputs.pop("ref_chosen_logps", None), inputs.pop("ref_rejected_logps", None))
+        if reference[0] is None:
+            reference = self.compute_ref_log_probs(self.ref_model or model, inputs)
+        mask = inputs.pop("completion_mask")
+        if self.aux_loss_enabled:
+            inputs["output_router_logits"] = True
+        labels = inputs["input_ids"].masked_fill(mask == 0, -100)
+        outputs = model(**inputs, labels=labels, fused_lm_head=True, use_cache=False)
+        scored = mask[:, 1:]
+        chosen, rejected = outputs.log_probs[:, -scored.size(1) :].sum(dim=1).chunk(2)
+        lengths = scored.sum(dim=1).chunk(2)
+        pairs = PairLogprobs(chosen, rejected, *reference, *lengths, **numbers)
+        preference, nll = self.objective.preference(pairs), pairs.chosen_nll
+        loss = (preference + self.objective.nll_weight * nll).mean()
+        if self.aux_loss_enabled:
+            loss = loss + self.router_aux_loss_coef * outputs.aux_loss
+        self._require_finite(loss, "loss")
+        self._note(pairs, preference, nll, outputs.entropy[:, -scored.size(1) :], scored)
+        return (loss, outputs) if return_outputs else loss
+
+    def _require_finite(self, value: Tensor, name: str) -> None:
+        if not torch.isfinite(value).all():
+            raise ModelError(
+                f"the {name} is not a number at training step {self.state.global_step + 1}: lower"
+                f" training.learning_rate (now {self.args.learning_rate:g}); earlier checkpoints in {self.folder} are"
+                " intact"
+            )
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        norm = super()._clip_grad_norm(model)
+        # Under float16 the loss scaler meets infinities by design and skips those steps.
+        if self.accelerator.scaler is None:
+            self._require_finite(torch.as_tensor(norm), "gradient")
+        return norm
+
+    def _note(self, pairs: PairLogprobs, preference: Tensor, nll: Tensor, entropy: Tensor, scored: Tensor) -> None:
+        """Metrics under TRL's names, plus the parts of the loss and ``logps/chosen_drift``.
+
+        The drift is the mean log-ratio of the chosen traces (nats): below zero, what is preferred has become less
+        likely than it was under the reference policy (likelihood displacement).
+        """
+        rewards = self.beta * pairs.chosen_log_ratio, self.beta * pairs.rejected_log_ratio
+        gathered = {
+            "preference_loss": preference,
+            "nll": nll,
+            "logps/chosen": pairs.chosen,
+            "logps/rejected": pairs.rejected,
+            "logps/chosen_drift": pairs.chosen_log_ratio,
+            "rewards/chosen": rewards[0],
+            "rewards/rejected": rewards[1],
+            "rewards/margins": rewards[0] - rewards[1],
+            "rewards/accuracies": (rewards[0] > rewards[1]).float(),
+            "entropy": entropy[scored.bool()],
+        }
+        policy: Any = self.model
+        metrics = self._metrics["train" if policy.training else "eval"]
+        for name, values in gathered.items():
+            mean: Any = self.accelerator.gather_for_metrics(values.detach().mean())
+            metrics[name].append(mean.mean().item())
+
+    # Checkpoints
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging or self.folder)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write the checkpoint aside, with the state of the selection, and rename it when it is whole."""
+        with staged_checkpoint(self.folder, self.state.global_step) as self._staging:
+            try:
+                super()._save_checkpoint(model, trial)
+                if self.selection is not None:
+                    self.selection.save(self._staging / f"checkpoint-{self.state.global_step}")
+            finally:
+                self._staging = None
+        best = None if self.selection is None else self.selection.best_step
+        prune_checkpoints(self.folder, keep=self.args.save_total_limit or 2, protected=best)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the card of a run is written from the run, not from a checkpoint."""
+
+    def _send_telemetry(self) -> None:
+        """Nothing: training reports to nobody."""
