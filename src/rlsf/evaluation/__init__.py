@@ -2,7 +2,16 @@
 
 from rlsf.evaluation.agreement import agreement
 from rlsf.evaluation.bootstrap import bootstrap, percentile_interval, probability_of_improvement, resample_counts
-from rlsf.evaluation.calibration import brier, ece, ece_equal_mass, histogram, log_loss, reliability, wilson_interval
+from rlsf.evaluation.calibration import (
+    brier,
+    ece,
+    ece_equal_mass,
+    ece_if_calibrated,
+    histogram,
+    log_loss,
+    reliability,
+    wilson_interval,
+)
 from rlsf.evaluation.config import EvaluationConfig, Mode
 from rlsf.evaluation.metrics import Metrics, Sample
 from rlsf.evaluation.modes import Grade, judge_question
@@ -30,6 +39,7 @@ __all__ = [
     "brier",
     "ece",
     "ece_equal_mass",
+    "ece_if_calibrated",
     "excess_aurc",
     "histogram",
     "judge_question",

@@ -45,9 +45,9 @@ def grouped_ece(groups: ConfidenceGroups, bins: int) -> FloatArray:
 def grouped_ece_equal_mass(groups: ConfidenceGroups, bins: int) -> FloatArray:
     """``ece_equal_mass`` of grouped questions, one value a resample."""
     gap = groups.gap
-    edges = [groups.accumulated(gap, k * groups.total / _positive(bins)) for k in range(1, bins)]
-    edges = np.stack([np.zeros(gap.shape[:-1]), *edges, gap.sum(axis=-1)], axis=-1)
-    return np.abs(np.diff(edges, axis=-1)).sum(axis=-1) / groups.total
+    inner = [groups.accumulated(gap, k * groups.total / bins) for k in range(1, _positive(bins))]
+    upto = np.stack([np.zeros(gap.shape[:-1]), *inner, gap.sum(axis=-1)], axis=-1)
+    return np.abs(np.diff(upto, axis=-1)).sum(axis=-1) / groups.total
 
 
 def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> float:
@@ -61,6 +61,20 @@ def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> float:
 def ece_equal_mass(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> float:
     """Expected calibration error over bins of n/B questions each (Nixon et al. 2019, arXiv 1904.01685), in [0, 1]."""
     return float(grouped_ece_equal_mass(group_confidences(confidence, correct), bins))
+
+
+def ece_if_calibrated(confidence: ArrayLike, bins: int = 10, draws: int = 500, seed: int = 0) -> float:
+    """The mean ECE of these confidences were they perfectly calibrated: the noise floor of ``ece``.
+
+    ECE is positive even then, since no bin of finitely many questions hits its confidence exactly. The mean over
+    ``draws`` of correctness drawn with the confidences as probabilities (consistency resampling, Broecker and Smith
+    2007, doi 10.1175/WAF993.1).
+    """
+    values, _ = checked(confidence, np.zeros(np.shape(confidence)))
+    membership = np.zeros((len(values), _positive(bins)))
+    membership[np.arange(len(values)), bin_indices(values, bins)] = 1.0
+    correct = np.random.default_rng(seed).random((draws, len(values))) < values
+    return float(np.abs((values - correct) @ membership).sum(axis=1).mean() / len(values))
 
 
 def squared_errors(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:

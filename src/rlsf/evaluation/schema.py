@@ -76,6 +76,8 @@ class ModeSummary(Section):
     right-closed, confidence 0 in the first, none dropped; in [0, 1]."""
     ece_equal_mass: float
     """The same over bins of n/B questions each; equal confidences on an edge are shared between both bins."""
+    ece_if_calibrated: float
+    """Mean ECE that these confidences would show were they perfectly calibrated: the noise floor of ece."""
     brier: float
     """Mean of (confidence - correct)^2; in [0, 1]."""
     log_loss: float

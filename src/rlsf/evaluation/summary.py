@@ -10,7 +10,7 @@ from typing import Any
 
 from rlsf.errors import InputError
 from rlsf.evaluation.bootstrap import bootstrap, percentile_interval, probability_of_improvement
-from rlsf.evaluation.calibration import histogram, reliability
+from rlsf.evaluation.calibration import ece_if_calibrated, histogram, reliability
 from rlsf.evaluation.config import EvaluationConfig, Mode
 from rlsf.evaluation.groups import FloatArray
 from rlsf.evaluation.metrics import Metrics, Sample, coverage_metric, higher_is_better
@@ -55,7 +55,7 @@ def definitions(config: EvaluationConfig) -> dict[str, str]:
 def by_mode(outcomes: Sequence[Outcome], config: EvaluationConfig) -> dict[Mode, list[Outcome]]:
     """The outcomes of each mode of ``config``, sorted by question so that figures do not depend on row order.
 
-    Raises ``InputError`` for a mode without outcomes, a question twice in a mode, or modes over different questions.
+    Raises ``InputError`` for a mode without outcomes or a question twice in a mode.
     """
     groups: dict[Mode, list[Outcome]] = {mode: [] for mode in config.modes}
     for outcome in sorted(outcomes, key=lambda outcome: outcome.prompt_id):
@@ -90,6 +90,7 @@ def measure_mode(outcomes: Sequence[Outcome], config: EvaluationConfig, seed: in
         {
             **flat,
             "n": len(outcomes),
+            "ece_if_calibrated": ece_if_calibrated(sample.confidence, config.bins, seed=seed),
             "accuracy_at_coverage": {f"{c:g}": values[coverage_metric(c)] for c in config.coverages},
             "without_answer": sum(outcome.answer is None for outcome in outcomes),
             "without_confidence": sum(outcome.failure == NO_CONFIDENCE for outcome in outcomes),
@@ -160,10 +161,10 @@ def summarise(
     Its schema is ``rlsf.evaluation.schema.Summary``. Raises ``InputError`` where the questions before and after
     differ, a question occurs twice, or a mode has no outcomes.
     """
-    earlier = measure_modes(before, config, seed)
-    later = None if after is None else measure_modes(after, config, seed)
     if after is not None:
         _same_questions(before, after, config)
+    earlier = measure_modes(before, config, seed)
+    later = None if after is None else measure_modes(after, config, seed)
     summary = Summary(
         schema_version=1,
         signal=signal,
