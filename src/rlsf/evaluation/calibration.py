@@ -44,10 +44,9 @@ def grouped_ece(groups: ConfidenceGroups, bins: int) -> FloatArray:
 
 def grouped_ece_equal_mass(groups: ConfidenceGroups, bins: int) -> FloatArray:
     """``ece_equal_mass`` of grouped questions, one value a resample."""
-    gap = groups.gap
-    inner = [groups.accumulated(gap, k * groups.total / bins) for k in range(1, _positive(bins))]
-    upto = np.stack([np.zeros(gap.shape[:-1]), *inner, gap.sum(axis=-1)], axis=-1)
-    return np.abs(np.diff(upto, axis=-1)).sum(axis=-1) / groups.total
+    edges = np.arange(1, _positive(bins) + 1) * groups.total / bins
+    upto = groups.accumulated(groups.gap, edges.tolist())
+    return np.abs(np.diff(upto, axis=-1, prepend=0.0)).sum(axis=-1) / groups.total
 
 
 def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> float:

@@ -6,6 +6,7 @@ Grouping makes ties explicit, so that no metric depends on the order of the ques
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,18 +41,17 @@ class ConfidenceGroups:
         """Summed (confidence - correct) of each group, [..., G]."""
         return self.count * self.values - self.correct
 
-    def accumulated(self, amount: NDArray, position: float) -> FloatArray:
-        """The part of ``amount`` [..., G] that falls to the ``position`` surest questions, 0 < position <= total.
+    def accumulated(self, amount: NDArray, positions: Sequence[float]) -> FloatArray:
+        """The part of ``amount`` [..., G] that falls to the k surest questions, [..., K], for positions 0 < k <= total.
 
-        A group that lies across the position is shared in proportion: the expectation over every order of its
-        members.
+        A group that lies across a position is shared in proportion: the expectation over every order of its members.
         """
-        end = np.cumsum(self.count, axis=-1)
-        group = np.sum(end < position, axis=-1, keepdims=True)
-        count = np.take_along_axis(self.count, group, -1)
-        share = (position - np.take_along_axis(end, group, -1)) / count
-        upto = np.take_along_axis(np.cumsum(amount, axis=-1), group, -1)
-        return (upto + share * np.take_along_axis(amount, group, -1))[..., 0]
+        end, upto = np.cumsum(self.count, axis=-1), np.cumsum(amount, axis=-1)
+        group = np.stack([np.sum(end < position, axis=-1) for position in positions], axis=-1)
+        missing = (np.asarray(positions) - np.take_along_axis(end, group, -1)) / np.take_along_axis(
+            self.count, group, -1
+        )
+        return np.take_along_axis(upto, group, -1) + missing * np.take_along_axis(amount, group, -1)
 
 
 def checked(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArray, IntArray]:

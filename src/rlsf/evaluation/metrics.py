@@ -19,7 +19,7 @@ from rlsf.evaluation.selective import (
     grouped_accuracy_at_coverage,
     grouped_aurc,
     grouped_auroc,
-    grouped_excess_aurc,
+    grouped_best_aurc,
 )
 
 #: Which way is better. Metrics without an entry (``mean_tokens``, ``mean_confidence``) have no better way.
@@ -88,14 +88,16 @@ class Metrics:
         columns = np.stack(list(self.averaged.values()), axis=1).astype(np.float64)
         means = counts.astype(np.float64) @ columns / self.questions
         groups = self.grouping.groups(counts)
+        aurc = grouped_aurc(groups)
+        covered = grouped_accuracy_at_coverage(groups, self.coverages) if self.coverages else np.empty((len(counts), 0))
         return {
             **{name: means[:, index] for index, name in enumerate(self.averaged)},
             "ece": grouped_ece(groups, self.bins),
             "ece_equal_mass": grouped_ece_equal_mass(groups, self.bins),
             "auroc": grouped_auroc(groups),
-            "aurc": grouped_aurc(groups),
-            "excess_aurc": grouped_excess_aurc(groups),
-            **{coverage_metric(c): grouped_accuracy_at_coverage(groups, c) for c in self.coverages},
+            "aurc": aurc,
+            "excess_aurc": aurc - grouped_best_aurc(groups),
+            **{coverage_metric(c): covered[:, index] for index, c in enumerate(self.coverages)},
         }
 
     def values(self) -> dict[str, float]:

@@ -5,6 +5,7 @@ Equal confidences are averaged over every order in which they could be ranked.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,21 +39,21 @@ def grouped_aurc(groups: ConfidenceGroups) -> FloatArray:
     return added.sum(axis=-1) / groups.total
 
 
-def grouped_excess_aurc(groups: ConfidenceGroups) -> FloatArray:
-    """``excess_aurc`` of grouped questions, one value a resample."""
+def grouped_best_aurc(groups: ConfidenceGroups) -> FloatArray:
+    """The AURC of the best ranking, every wrong answer last, one value a resample."""
     wrong, harmonic = groups.wrong.sum(axis=-1), harmonic_numbers(groups.total)
     right = groups.total - wrong
-    best = (wrong - right * (harmonic[groups.total] - harmonic[right])) / groups.total
-    return grouped_aurc(groups) - best
+    return (wrong - right * (harmonic[groups.total] - harmonic[right])) / groups.total
 
 
-def grouped_accuracy_at_coverage(groups: ConfidenceGroups, coverage: float) -> FloatArray:
-    """``accuracy_at_coverage`` of grouped questions, one value a resample."""
-    if not 0 < coverage <= 1:
-        raise InputError(f"coverage {coverage} is not in (0, 1]: give the share of questions to answer")
+def grouped_accuracy_at_coverage(groups: ConfidenceGroups, coverages: Sequence[float]) -> FloatArray:
+    """``accuracy_at_coverage`` of grouped questions, [..., coverages]."""
+    outside = [coverage for coverage in coverages if not 0 < coverage <= 1]
+    if outside:
+        raise InputError(f"coverage {outside[0]} is not in (0, 1]: give the share of questions to answer")
     # Rounded first: 0.7 * 10 is 7.000000000000001 in floating point and must not become 8.
-    answered = int(np.ceil(np.round(coverage * groups.total, 9)))
-    return groups.accumulated(groups.correct, answered) / answered
+    answered = np.ceil(np.round(np.asarray(coverages) * groups.total, 9))
+    return groups.accumulated(groups.correct, answered.tolist()) / answered
 
 
 def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
@@ -73,12 +74,13 @@ def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
 
 def excess_aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """AURC less that of the best ranking of the same answers, >= 0 (Geifman et al. 2019, arXiv 1805.08206)."""
-    return float(grouped_excess_aurc(group_confidences(confidence, correct)))
+    groups = group_confidences(confidence, correct)
+    return float(grouped_aurc(groups) - grouped_best_aurc(groups))
 
 
 def accuracy_at_coverage(confidence: ArrayLike, correct: ArrayLike, coverage: float) -> float:
     """Accuracy on the ceil(coverage x n) surest questions. Raises ``InputError`` for a coverage outside (0, 1]."""
-    return float(grouped_accuracy_at_coverage(group_confidences(confidence, correct), coverage))
+    return float(grouped_accuracy_at_coverage(group_confidences(confidence, correct), [coverage])[0])
 
 
 @dataclass(frozen=True, slots=True)
