@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlsf.errors import InputError, ModelError, near_names
+from rlsf.errors import InputError, near_names
+from rlsf.files import writing
 from rlsf.models.config import ModelConfig
 
 WEIGHTS = "model.safetensors"
@@ -17,9 +18,10 @@ WEIGHTS_INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model"),
+    *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json"),
     *("sentencepiece.bpe.model", "tekken.json", "tiktoken.model"),
 )
+_LFS_POINTER = b"version https://git-lfs"
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 #: What of a hub repository is fetched: never pickles, nor the same weights in another format.
@@ -65,12 +67,10 @@ class ModelFolder:
         if not (self.path / "config.json").is_file():
             raise InputError(f"{self.name} is not a model folder: no config.json in it; there are: {self.listing()}")
         self.json("config.json")
+        self.json("generation_config.json")  # transformers would pass over a malformed one, and its EOS ids with it
         index = self.json(WEIGHTS_INDEX).get("weight_map", {})
-        missing = sorted({shard for shard in index.values() if not (self.path / shard).is_file()})
-        if missing:
-            raise ModelError(f"{self.name} is incomplete: {', '.join(missing[:3])} of {WEIGHTS_INDEX} missing")
-        if not index:
-            self._require_weights(WEIGHTS)
+        for weights in sorted(set(index.values())) or [WEIGHTS]:
+            self._require_weights(weights)
 
     def require_adapter(self) -> str:
         """The base model that the adapter names; raises unless its safetensors weights are there."""
@@ -89,12 +89,16 @@ class ModelFolder:
         """Raise unless some tokenizer is there."""
         if not self.has_tokenizer:
             raise InputError(
-                f"{self.name} has no tokenizer ({', '.join(TOKENIZER_FILES[:3])}...): copy the tokenizer files of the"
+                f"{self.name} has no tokenizer ({', '.join(TOKENIZER_FILES[:2])}...): copy the tokenizer files of the"
                 f" model it came from; there are: {self.listing()}"
             )
 
     def _require_weights(self, name: str) -> None:
-        if (self.path / name).is_file():
+        path = self.path / name
+        if path.is_file():
+            with path.open("rb") as stream:
+                if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                    raise InputError(f"{path} is a git-lfs pointer, not weights: fetch them with `git lfs pull`")
             return
         pickles = sorted(entry.name for entry in self.path.iterdir() if entry.suffix in _PICKLES)
         if pickles:
@@ -133,9 +137,12 @@ def find_base(adapter: ModelFolder, config: ModelConfig) -> ModelFolder:
         raise InputError(f"the base model of the adapter {adapter.name}: {error}") from error
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type's name."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """An error's message on one line, its type where that is needed to understand it."""
+    text = " ".join(str(error).split())
+    if isinstance(error, KeyError) or not text:
+        text = f"{type(error).__name__} {text}".strip()
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def _near(path: Path) -> str:
@@ -147,13 +154,17 @@ def _folders(parent: Path) -> Iterable[str]:
 
 
 def _snapshot(config: ModelConfig) -> Path:
+    import httpx
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub import errors as hub
-    from huggingface_hub import snapshot_download
 
     name = str(config.path)
     wanted = [*_WANTED, "*.py"] if config.trust_remote_code else _WANTED
     try:
-        return Path(snapshot_download(name, revision=config.revision, allow_patterns=wanted, ignore_patterns=_UNWANTED))
+        with writing(Path(constants.HF_HUB_CACHE)):
+            return Path(
+                snapshot_download(name, revision=config.revision, allow_patterns=wanted, ignore_patterns=_UNWANTED)
+            )
     except hub.GatedRepoError as error:
         raise InputError(f"{name} is gated: accept its terms on the hub, then log in with `hf auth login`") from error
     except hub.RevisionNotFoundError as error:
@@ -162,7 +173,9 @@ def _snapshot(config: ModelConfig) -> Path:
         raise InputError(
             f"no such model: {name} is neither a local folder nor a model on the hub{_near(Path(name))}"
         ) from error
-    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError) as error:
+    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, httpx.TransportError) as error:
         raise InputError(
             f"{name} is not a local folder{_near(Path(name))}, and the hub could not be reached"
         ) from error
+    except hub.HfHubHTTPError as error:
+        raise InputError(f"the hub refuses {name}: {one_line(error)}") from error

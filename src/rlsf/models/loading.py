@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from rlsf.errors import InputError, ModelError, ResourceError
 from rlsf.models.config import ModelConfig
 from rlsf.models.device import resolve_device, resolve_dtype
-from rlsf.models.folder import ModelFolder, find_base, find_model, first_line
+from rlsf.models.folder import ModelFolder, find_base, find_model, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -63,23 +67,55 @@ def _load_full(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype | No
 
     folder.require_model()
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            str(folder.path),
-            dtype=dtype or "auto",
-            use_safetensors=True,
-            trust_remote_code=config.trust_remote_code,
-            output_loading_info=True,
-        )
+        with _without_load_report():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                str(folder.path),
+                dtype=dtype or "auto",
+                use_safetensors=True,
+                trust_remote_code=config.trust_remote_code,
+                ignore_mismatched_sizes=True,  # refused below, with their names
+                output_loading_info=True,
+            )
     except SafetensorError as error:
-        raise ModelError(f"{folder.name}: damaged weights ({first_line(error)}): fetch or save them again") from error
+        raise _damaged(folder, error) from error
     except (ValueError, OSError, KeyError, ImportError) as error:
         raise _unloadable(folder, error) from error
     model, info = loaded
+    _require_all_weights(folder, info)
+    return model
+
+
+def _require_all_weights(folder: ModelFolder, info: dict[str, Any]) -> None:
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
-            f"{folder.name}: {len(missing)} weights are missing, {missing[0]} for one: they would be random numbers"
+            f"{folder.name}: weights are missing, {len(missing)} in all, {missing[0]} for one: they would be random"
+            " numbers"
         )
-    return model
+    if mismatched := sorted(info["mismatched_keys"]):
+        name, saved, expected = mismatched[0]
+        raise ModelError(
+            f"{folder.name}: {name} has shape {tuple(saved)} in the weights and {tuple(expected)} in config.json: they"
+            " do not belong together"
+        )
+
+
+@contextlib.contextmanager
+def _without_load_report() -> Iterator[None]:
+    """Keep transformers' table of odd weights off the terminal: what matters in it becomes an error of ours."""
+
+    def is_no_report(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(is_no_report)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_no_report)
+
+
+def _damaged(folder: ModelFolder, error: Exception) -> ModelError:
+    return ModelError(f"{folder.name}: damaged weights ({one_line(error)}): fetch or save them again")
 
 
 def _unloadable(folder: ModelFolder, error: Exception) -> InputError:
@@ -90,11 +126,15 @@ def _unloadable(folder: ModelFolder, error: Exception) -> InputError:
             f"{folder.name} (model type {kind!r}) is code of its own repository: read it, then set"
             " model.trust_remote_code=true"
         )
+    if kind is None:
+        return InputError(
+            f"{folder.path / 'config.json'}: no model_type: this is no configuration of a transformers model"
+        )
     if "does not recognize" in message or "Unrecognized model" in message:
         return InputError(f"{folder.name}: this transformers release does not know the model type {kind!r}: update it")
     if "Unrecognized configuration class" in message:
         return InputError(f"{folder.name} is a {kind!r} model, not a causal language model")
-    return InputError(f"cannot load the model {folder.name}: {first_line(error)}")
+    return InputError(f"cannot load the model {folder.name}: {one_line(error)}")
 
 
 def _load_adapter(
@@ -105,9 +145,16 @@ def _load_adapter(
 
     base = _load_full(find_base(folder, config), config, dtype)
     try:
-        model = PeftModel.from_pretrained(base, str(folder.path), is_trainable=for_training)
+        with warnings.catch_warnings():
+            # PEFT only warns where the adapter leaves layers untrained, which is never what was meant.
+            warnings.filterwarnings("error", message=".*missing adapter keys")
+            model = PeftModel.from_pretrained(base, str(folder.path), is_trainable=for_training)
     except SafetensorError as error:
-        raise ModelError(f"{folder.name}: damaged weights ({first_line(error)}): fetch or save them again") from error
-    except (ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise ModelError(f"the adapter {folder.name} does not fit its base model: {first_line(error)}") from error
-    return model if for_training else model.merge_and_unload()
+        raise _damaged(folder, error) from error
+    except (ValueError, RuntimeError, KeyError, TypeError, UserWarning) as error:
+        raise ModelError(f"the adapter {folder.name} does not fit its base model: {one_line(error)}") from error
+    if for_training:
+        return model
+    if model.active_peft_config.is_prompt_learning:
+        raise InputError(f"the adapter {folder.name} is no LoRA adapter: its prompt cannot be merged into the weights")
+    return model.merge_and_unload()

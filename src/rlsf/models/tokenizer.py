@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rlsf.errors import InputError
 from rlsf.models.config import ModelConfig
-from rlsf.models.folder import ModelFolder, find_base, find_model, first_line
+from rlsf.models.folder import ModelFolder, find_base, find_model, one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,6 +23,9 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         folder = find_base(folder, config)
     folder.require_tokenizer()
     tokenizer = _load(folder, config)
+    # With its vocabulary file gone, transformers builds a tokenizer of special tokens alone.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise InputError(f"the tokenizer of {folder.name} has no vocabulary; there are: {folder.listing()}")
     if tokenizer.eos_token_id is None:
         tokenizer.eos_token = _eos_token_of_model(folder, tokenizer)
     if tokenizer.pad_token_id is None:
@@ -38,19 +41,28 @@ def has_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
 def _load(folder: ModelFolder, config: ModelConfig) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    for name in ("tokenizer_config.json", "tokenizer.json", "config.json"):
-        folder.json(name)
     try:
         return AutoTokenizer.from_pretrained(
             str(folder.path), padding_side="left", trust_remote_code=config.trust_remote_code
         )
-    except (ValueError, OSError, KeyError, ImportError) as error:
-        if "trust_remote_code" in str(error):
-            raise InputError(
-                f"the tokenizer of {folder.name} is code of its own repository: read it, then set"
-                " model.trust_remote_code=true"
-            ) from error
-        raise InputError(f"cannot load the tokenizer of {folder.name}: {first_line(error)}") from error
+    except (ValueError, OSError, LookupError, ImportError, TypeError) as error:
+        raise _unloadable(folder, error) from error
+    except Exception as error:
+        # The Rust tokenizers raise bare Exception for a malformed tokenizer.json.
+        if type(error) is not Exception:
+            raise
+        raise _unloadable(folder, error) from error
+
+
+def _unloadable(folder: ModelFolder, error: Exception) -> InputError:
+    for name in ("tokenizer_config.json", "tokenizer.json", "config.json"):
+        folder.json(name)  # names file and line where one of them is malformed
+    if "trust_remote_code" in str(error):
+        return InputError(
+            f"the tokenizer of {folder.name} is code of its own repository: read it, then set"
+            " model.trust_remote_code=true"
+        )
+    return InputError(f"cannot load the tokenizer of {folder.name}: {one_line(error)}")
 
 
 def _eos_token_of_model(folder: ModelFolder, tokenizer: PreTrainedTokenizerBase) -> str:

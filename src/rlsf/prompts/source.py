@@ -27,30 +27,29 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PREFIX = re.compile(r"(\w{2,}):(.+)", re.DOTALL)
 
 
-def prompt_source(text: str, *, evaluation: bool = False) -> PromptConfig:
+def prompt_source(text: str) -> PromptConfig:
     """The configuration for ``gsm8k``, ``gsm8k:test.jsonl``, ``questions.csv``, ``folder/`` or ``owner/name``.
 
-    A preset's name wins over a file of that name (write ``./gsm8k`` for the file). ``evaluation`` chooses the split
-    of a preset that lives on the hub: its test split instead of its training split. Raises ``InputError`` for a file
+    A preset's name wins over a file of that name (write ``./gsm8k`` for the file). Raises ``InputError`` for a file
     that does not exist and for an unknown preset, each with the near names.
     """
     text = text.strip()
     if text in PRESETS:
-        return with_defaults(PromptConfig(preset=text), evaluation=evaluation)
+        return PromptConfig(preset=text)
     prefix = None if Path(text).exists() else _PREFIX.fullmatch(text)
-    if prefix:
-        find_preset(prefix[1])
-        config = PromptConfig(preset=prefix[1], path=prefix[2])
-    else:
-        config = PromptConfig(path=text)
-    _local_path(config.path or "")
-    return with_defaults(config, evaluation=evaluation)
+    if prefix is None:
+        _local_path(text)
+        return PromptConfig(path=text)
+    find_preset(prefix[1])
+    _local_path(prefix[2])
+    return PromptConfig(preset=prefix[1], path=prefix[2])
 
 
 def with_defaults(config: PromptConfig, *, evaluation: bool) -> PromptConfig:
     """The same prompts with what the preset implies written out: hub id, subset and split.
 
-    A preset over a file of the user's implies none of them. Raises ``InputError`` for an unknown preset.
+    ``evaluation`` chooses the preset's test split instead of its training split. A preset over a file of the user's
+    implies none of them. Raises ``InputError`` for an unknown preset.
     """
     if config.preset is None:
         return config
