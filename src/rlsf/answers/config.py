@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -27,7 +28,12 @@ class AnswerConfig(Section):
     """``elicited`` only: how many tokens the model may answer with."""
 
     @model_validator(mode="after")
-    def _pattern_goes_with_regex(self) -> AnswerConfig:
+    def _pattern_is_usable(self) -> AnswerConfig:
         if (self.format == "regex") != (self.pattern is not None):
             raise ValueError("answer.pattern goes with answer.format=regex: set both or neither")
+        if self.pattern is not None:
+            try:
+                re.compile(self.pattern)
+            except re.error as error:
+                raise ValueError(f"answer.pattern={self.pattern!r} is not a regular expression: {error}") from error
         return self
