@@ -1,0 +1,32 @@
+"""The demo's question files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rlsf.demo.tasks import Problem, generate
+from rlsf.files import write_text
+
+
+def _record(problem: Problem, with_answer: bool) -> dict[str, Any]:
+    record: dict[str, Any] = {"id": problem.id, "question": problem.question}
+    if problem.choices:
+        record["choices"] = list(problem.choices)
+    if with_answer:
+        record["answer"] = problem.gold
+    return record
+
+
+def _write(path: Path, records: Iterable[dict[str, Any]]) -> Path:
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    return path
+
+
+def write_data(folder: Path, self_training: int, test: int, seed: int = 0) -> tuple[Path, Path]:
+    """Write ``self_training.jsonl`` (questions only) and ``test.jsonl`` (with answers) and return their paths."""
+    questions = (_record(problem, with_answer=False) for problem in generate("self_training", self_training, seed))
+    held_out = (_record(problem, with_answer=True) for problem in generate("test", test, seed))
+    return _write(folder / "self_training.jsonl", questions), _write(folder / "test.jsonl", held_out)

@@ -1,0 +1,172 @@
+"""Arithmetic problems before they become stories: quantities, equations and the question asked of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Operator = Literal["+", "-", "*"]
+#: value: the last result. together / difference: two people's totals, added or subtracted.
+#: most / fewest: which of four people has the largest or smallest total.
+Goal = Literal["value", "together", "difference", "most", "fewest"]
+
+LARGEST = 149
+PEOPLE_COMPARED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Equation:
+    """``left operator right = result``."""
+
+    left: int
+    operator: Operator
+    right: int
+
+    @property
+    def result(self) -> int:
+        """What the equation comes to."""
+        if self.operator == "+":
+            return self.left + self.right
+        return self.left - self.right if self.operator == "-" else self.left * self.right
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.operator} {self.right} = {self.result}"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one person or place begins with and the changes to it, in the order of the story."""
+
+    start: int
+    changes: tuple[tuple[Operator, int], ...] = ()
+
+    @property
+    def equations(self) -> tuple[Equation, ...]:
+        """One equation a change, each starting from the result of the one before."""
+        value, equations = self.start, []
+        for operator, quantity in self.changes:
+            equations.append(Equation(value, operator, quantity))
+            value = equations[-1].result
+        return tuple(equations)
+
+    @property
+    def total(self) -> int:
+        """What is there at the end."""
+        return self.equations[-1].result if self.changes else self.start
+
+    @property
+    def quantities(self) -> tuple[int, ...]:
+        """The numbers a story about it must name."""
+        return (self.start, *(quantity for _, quantity in self.changes))
+
+    def __str__(self) -> str:
+        return str(self.start) + "".join(f"{operator}{quantity}" for operator, quantity in self.changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """A problem without its words."""
+
+    goal: Goal
+    holdings: tuple[Holding, ...]
+
+    @property
+    def canonical(self) -> str:
+        """Structure and numbers, free of names, objects and wording: ``together:23+15|40-12``."""
+        return f"{self.goal}:{'|'.join(map(str, self.holdings))}"
+
+    @property
+    def quantities(self) -> tuple[int, ...]:
+        """Every number in the story, sorted: two problems about the same numbers share it."""
+        return tuple(sorted(quantity for holding in self.holdings for quantity in holding.quantities))
+
+    @property
+    def closing(self) -> Equation | None:
+        """The equation that joins the holdings, where the goal is a number made of two of them."""
+        if self.goal not in ("together", "difference"):
+            return None
+        first, second = self.holdings
+        return Equation(first.total, "+" if self.goal == "together" else "-", second.total)
+
+    @property
+    def equations(self) -> tuple[Equation, ...]:
+        """Every equation of the worked solution, in order."""
+        own = tuple(equation for holding in self.holdings for equation in holding.equations)
+        return own if self.closing is None else (*own, self.closing)
+
+    @property
+    def result(self) -> int:
+        """The number asked for, or the total of the person asked for."""
+        totals = [holding.total for holding in self.holdings]
+        if self.goal == "most":
+            return max(totals)
+        if self.goal == "fewest":
+            return min(totals)
+        return self.equations[-1].result
+
+
+def _changes(start: int, count: int, rng: random.Random, largest_change: int) -> tuple[tuple[Operator, int], ...]:
+    value, changes = start, []
+    for _ in range(count):
+        gains = value < 15 or (value < LARGEST - largest_change and rng.random() < 0.5)
+        quantity = rng.randint(2, largest_change) if gains else rng.randint(2, min(largest_change, value - 1))
+        changes.append(("+" if gains else "-", quantity))
+        value += quantity if gains else -quantity
+    return tuple(changes)
+
+
+def _chain(rng: random.Random) -> Arithmetic:
+    start = rng.randint(10, 99)
+    steps = rng.choices((2, 3, 4), weights=(3, 4, 3))[0]
+    return Arithmetic("value", (Holding(start, _changes(start, steps, rng, 49)),))
+
+
+def _groups(rng: random.Random) -> Arithmetic:
+    groups, size = rng.randint(2, 9), rng.randint(3, 9)
+    first: tuple[Operator, int] = ("*", size)
+    return Arithmetic("value", (Holding(groups, (first, *_changes(groups * size, rng.randint(1, 2), rng, 49))),))
+
+
+def _pair(rng: random.Random) -> Arithmetic:
+    one, other = (Holding(start, _changes(start, 1, rng, 29)) for start in (rng.randint(10, 79), rng.randint(10, 79)))
+    if one.total + other.total <= LARGEST and rng.random() < 0.5:
+        return Arithmetic("together", (one, other))
+    return Arithmetic("difference", (one, other) if one.total > other.total else (other, one))
+
+
+def _ranking(rng: random.Random) -> Arithmetic:
+    goal: Goal = "most" if rng.random() < 0.5 else "fewest"
+    changed = set(rng.sample(range(PEOPLE_COMPARED), rng.randint(2, 3)))
+    centre = rng.randint(25, 75)
+    starts = [rng.randint(centre - 15, centre + 24) for _ in range(PEOPLE_COMPARED)]
+    return Arithmetic(
+        goal,
+        tuple(
+            Holding(start, _changes(start, 1, rng, 29) if person in changed else ())
+            for person, start in enumerate(starts)
+        ),
+    )
+
+
+_KINDS: tuple[tuple[Callable[[random.Random], Arithmetic], float], ...] = (
+    (_chain, 0.55),
+    (_groups, 0.12),
+    (_pair, 0.18),
+    (_ranking, 0.15),
+)
+
+
+def _well_posed(arithmetic: Arithmetic) -> bool:
+    totals = [holding.total for holding in arithmetic.holdings]
+    return arithmetic.result > 0 and len(set(totals)) == len(totals)
+
+
+def draw(rng: random.Random) -> Arithmetic:
+    """A random well-posed problem: positive results, and no two people with equal totals."""
+    makers, weights = zip(*_KINDS, strict=True)
+    while True:
+        arithmetic = rng.choices(makers, weights=weights)[0](rng)
+        if _well_posed(arithmetic):
+            return arithmetic

@@ -1,0 +1,120 @@
+"""Train the bundled model from scratch: ``python -m rlsf.demo.train --output DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+
+from rlsf.demo.batches import COMPLETIONS, Batch, batches
+from rlsf.demo.solutions import complete
+from rlsf.demo.tasks import generate
+from rlsf.demo.vocabulary import train_tokenizer
+
+CONTEXT_LENGTH = 512
+TOKENIZER_QUESTIONS = 20_000
+QUESTIONS_PER_STEP = 32
+STEPS = 3000
+PEAK_LEARNING_RATE = 3e-3
+WARMUP = 0.05
+
+
+def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
+    """The tokenizer of the training questions and their completions."""
+    rng = random.Random(f"rlsf.demo:tokenizer:{seed}")
+    problems = generate("train", TOKENIZER_QUESTIONS, seed)
+    texts = (problem.text + complete(problem, style, rng) for problem in problems for style in COMPLETIONS)
+    return train_tokenizer(texts, CONTEXT_LENGTH)
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """An untrained Llama of about 1.4 million parameters with tied embeddings."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=160,
+            intermediate_size=448,
+            num_hidden_layers=4,
+            num_attention_heads=5,
+            max_position_embeddings=CONTEXT_LENGTH,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def _loss(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
+    """Mean cross-entropy (nats) over the completion tokens."""
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model.model(
+            input_ids=batch.input_ids, position_ids=batch.position_ids, attention_mask=batch.attention_mask
+        ).last_hidden_state
+        wanted = batch.labels >= 0
+        logits = model.lm_head(hidden[wanted])
+    return functional.cross_entropy(logits.float(), batch.labels[wanted])
+
+
+def fit(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int, seed: int) -> None:
+    """One-cycle AdamW over ``steps`` batches of fresh questions, in bfloat16 autocast.
+
+    Plain matrix products, because with a mask of its own PyTorch's fused attention is several times slower on CPUs.
+    """
+    model.set_attn_implementation("eager")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, PEAK_LEARNING_RATE, total_steps=steps, pct_start=WARMUP, cycle_momentum=False
+    )
+    columns = ("training", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[loss]}"))
+    model.train()
+    with Progress(*columns) as progress:
+        task = progress.add_task("training", total=steps, loss="")
+        for step, batch in zip(range(steps), batches(tokenizer, QUESTIONS_PER_STEP, seed), strict=False):
+            loss = _loss(model, batch)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+            progress.advance(task)
+            if step % 50 == 0:
+                progress.update(task, loss=f"loss {loss.item():.3f}")
+                if not progress.console.is_terminal:
+                    progress.console.print(f"step {step} loss {loss.item():.4f}")
+    model.eval()
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write model and tokenizer; weights in float16, half the size, and a configuration that loads them in float32."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    weights = folder / "model.safetensors"
+    half = {name: tensor.half() for name, tensor in load_file(weights).items()}
+    save_file(half, weights, metadata={"format": "pt"})
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Train the bundled model from scratch.")
+    parser.add_argument("--output", type=Path, required=True, help="folder for model and tokenizer")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    set_seed(options.seed)
+    tokenizer = build_tokenizer(options.seed)
+    model = build_model(tokenizer)
+    fit(model, tokenizer, options.steps, options.seed)
+    save(model, tokenizer, options.output)
+    print(json.dumps({"parameters": model.num_parameters(), "vocabulary": len(tokenizer), "steps": options.steps}))
+
+
+if __name__ == "__main__":
+    main()
