@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlsf.errors import InputError
 from rlsf.files import digest, write_json
-from rlsf.models import load_tokenizer, model_fingerprint
+from rlsf.models import load_tokenizer, model_fingerprint, resolve_device
 from rlsf.models.config import ModelConfig
 from rlsf.pipeline.environment import describe_environment
 from rlsf.pipeline.folder import RunFolder
@@ -19,7 +18,8 @@ from rlsf.pipeline.progress import ProgressDisplay
 from rlsf.prompts import load_prompts
 from rlsf.prompts.prompt import Prompt
 from rlsf.recipes.recipe import Recipe
-from rlsf.sampling.pool import EnginePool
+from rlsf.sampling.config import SamplingConfig
+from rlsf.sampling.pool import EnginePool, worker_count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,7 +61,8 @@ class Run:
     @cached_property
     def pool(self) -> EnginePool:
         """Sampling processes, started when first needed and kept for all stages of the run."""
-        return self._exit.enter_context(EnginePool(worker_count(self.recipe)))
+        device = resolve_device(self.recipe.model.device)
+        return self._exit.enter_context(EnginePool(worker_count(self.recipe.sampling.workers, device.type)))
 
     @cached_property
     def prompts(self) -> list[Prompt]:
@@ -97,21 +98,6 @@ class Run:
         return self.recipe.model.model_copy(update={"path": str(path), "revision": None})
 
 
-def worker_count(recipe: Recipe) -> int:
-    """Sampling processes: as configured; ``auto`` is one a core on CPU and one otherwise."""
-    import torch
-
-    if recipe.sampling.workers != "auto":
-        return max(1, int(recipe.sampling.workers))
-    on_cpu = recipe.model.device == "cpu" or (recipe.model.device == "auto" and not torch.cuda.is_available())
-    return available_cores() if on_cpu else 1
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def prompts_digest(prompts: Sequence[Prompt]) -> str:
     """Identifies what the model is asked; gold answers do not enter."""
     return digest([[prompt.id, prompt.question, list(prompt.choices)] for prompt in prompts])
@@ -122,15 +108,16 @@ def stage_seed(seed: int, *names: object) -> int:
     return int(digest([seed, *map(str, names)])[:8], 16)
 
 
-def sampling_inputs(run: Run, model: ModelConfig, prompts: Sequence[Prompt], seed: int) -> dict[str, Any]:
+def sampling_inputs(
+    run: Run, model: ModelConfig, prompts: Sequence[Prompt], seed: int, sampling: SamplingConfig
+) -> dict[str, Any]:
     """Everything that decides the traces of a stage, as its manifest records it."""
     recipe = run.recipe.model_dump(mode="json")
-    sampling = {key: recipe["sampling"][key] for key in recipe["sampling"] if key not in ("workers", "batch_tokens")}
     return {
         "model": {"fingerprint": model_fingerprint(model), "dtype": model.dtype},
         "prompts": prompts_digest(prompts),
         "render": recipe["render"],
-        "sampling": sampling,
+        "sampling": sampling.model_dump(mode="json", exclude={"workers", "batch_tokens"}),
         "answer": recipe["answer"],
         "seed": seed,
     }

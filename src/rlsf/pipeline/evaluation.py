@@ -25,7 +25,9 @@ def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
     folder = run.folder.evaluation(phase)
     recipe, questions = run.recipe, run.questions
     seed = stage_seed(recipe.seed, "evaluate")
-    sampled = sample_stage(run, f"evaluate {phase}", model, questions, folder / "traces", seed)
+    # Greedy decoding is the first CoT-decoding branch, so one sampling serves every decoding mode.
+    sampling = recipe.sampling.model_copy(update={"strategy": "cot_decoding", "continuation": "greedy"})
+    sampled = sample_stage(run, f"evaluate {phase}", model, questions, folder / "traces", seed, sampling)
     inputs = {
         "traces": sampled.digest,
         "gold": digest([[question.id, question.gold] for question in questions]),

@@ -42,6 +42,7 @@ def sample_round(run: Run, round_: int) -> Manifest:
         run.prompts,
         run.folder.traces(round_),
         stage_seed(run.recipe.seed, "sample", round_),
+        run.recipe.sampling,
     )
 
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
@@ -15,16 +14,15 @@ from rlsf.answers.config import AnswerConfig
 from rlsf.errors import InputError
 from rlsf.files import atomic_path, digest
 from rlsf.models.config import ModelConfig
+from rlsf.pipeline.answering import find_answers
 from rlsf.pipeline.context import Run, sampling_inputs
 from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.prompts import render
 from rlsf.prompts.prompt import Prompt
 from rlsf.sampling.config import SamplingConfig
 from rlsf.sampling.engine import SamplingRequest
+from rlsf.sampling.pool import engine_for
 from rlsf.traces import Trace, table_to_traces, traces_to_table
-
-if TYPE_CHECKING:
-    from rlsf.sampling.transformers_engine import TransformersEngine
 
 _STAMP = b"rlsf.inputs"
 
@@ -68,22 +66,28 @@ class ShardTask:
 
 
 def sample_stage(
-    run: Run, title: str, model: ModelConfig, prompts: Sequence[Prompt], folder: Path, seed: int
+    run: Run,
+    title: str,
+    model: ModelConfig,
+    prompts: Sequence[Prompt],
+    folder: Path,
+    seed: int,
+    sampling: SamplingConfig,
 ) -> Manifest:
     """Sample traces for ``prompts`` into ``folder``; shards that an interrupted run finished are kept."""
-    inputs = sampling_inputs(run, model, prompts, seed)
+    inputs = sampling_inputs(run, model, prompts, seed, sampling)
     done = finished(folder, "sample", inputs)
     if done is not None:
         return done
     folder.mkdir(parents=True, exist_ok=True)
     stamp = digest(inputs)
-    tasks = list(_tasks(run, model, prompts, folder, seed, stamp))
+    tasks = list(_tasks(run, model, prompts, folder, seed, sampling, stamp))
     kept = {task.path: _read_counts(Path(task.path), stamp) for task in tasks}
     total = sum((counts for counts in kept.values() if counts), ShardCounts())
     to_do = [task for task in tasks if kept[task.path] is None]
     started = time.monotonic()
     with run.progress.stage(title, len(prompts), total.prompts) as advance:
-        for counts in run.pool.map(make_shard, to_do):
+        for _, counts in run.pool.map_shards(make_shard, to_do):
             total += counts
             advance(counts.prompts)
     manifest = Manifest("sample", inputs, {**asdict(total), "shards": len(tasks)})
@@ -95,10 +99,11 @@ def sample_stage(
     return manifest
 
 
-def make_shard(engine: TransformersEngine, task: ShardTask) -> ShardCounts:
+def make_shard(task: ShardTask) -> ShardCounts:
     """Sample one shard and write it; runs in a worker process."""
-    batches = list(engine.sample(task.requests, task.sampling))
-    traces = with_answers(engine, batches, task)
+    engine = engine_for(task.model)
+    groups = list(engine.sample(task.requests, task.sampling))
+    traces = find_answers(engine, engine.tokenizer, groups, task.choices, task.answer)
     table = traces_to_table(traces).replace_schema_metadata({_STAMP: task.stamp.encode()})
     with atomic_path(Path(task.path)) as partial:
         pq.write_table(table, partial, compression="zstd")
@@ -114,14 +119,20 @@ def read_traces(folder: Path) -> Iterator[list[Trace]]:
 
 
 def _tasks(
-    run: Run, model: ModelConfig, prompts: Sequence[Prompt], folder: Path, seed: int, stamp: str
+    run: Run,
+    model: ModelConfig,
+    prompts: Sequence[Prompt],
+    folder: Path,
+    seed: int,
+    sampling: SamplingConfig,
+    stamp: str,
 ) -> Iterator[ShardTask]:
-    size = run.recipe.sampling.shard_prompts
+    size = sampling.shard_prompts
     for number, start in enumerate(range(0, len(prompts), size)):
         shard = prompts[start : start + size]
         yield ShardTask(
             model=model,
-            sampling=run.recipe.sampling,
+            sampling=sampling,
             answer=run.recipe.answer,
             requests=tuple(requests(run, shard, seed)),
             choices=tuple(prompt.choices for prompt in shard),

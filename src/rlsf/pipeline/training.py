@@ -27,7 +27,7 @@ Probe = Callable[["PreTrainedModel", int], Mapping[str, float]]
 
 def train_stage(run: Run, round_: int) -> Manifest:
     """Fine-tune the policy of the round before on this round's pairs."""
-    from rlsf.training import train_preferences
+    from rlsf.training import optimiser_steps, train_preferences
 
     ranked = require(run.folder.preferences(round_), "rank", f"rank {run.folder.path}")
     recipe, base = run.recipe, run.policy_config(round_)
@@ -43,7 +43,15 @@ def train_stage(run: Run, round_: int) -> Manifest:
     pairs = pq.read_table(run.folder.preferences(round_) / PAIRS)
     held_out = probe_prompts(run, round_)
     training_pairs = pairs.filter(pc.invert(pc.is_in(pairs["prompt_id"], pa.array(list(held_out), pa.string()))))
-    with run.progress.stage(f"train, round {round_}", training_pairs.num_rows):
+    title = f"train, round {round_}" if recipe.training.rounds > 1 else "train"
+    with run.progress.stage(title, optimiser_steps(training_pairs.num_rows, recipe.training)) as advance:
+        reached = 0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal reached
+            advance(done - reached)
+            reached = done
+
         result = train_preferences(
             model=load_model(base, for_training=True),
             tokenizer=run.tokenizer,
@@ -55,8 +63,14 @@ def train_stage(run: Run, round_: int) -> Manifest:
             probe=agreement_probe(run, round_, held_out) if held_out else None,
             record=lambda event: run.metrics.record({**event, "round": round_}),
             resume=True,
+            progress=progress,
         )
-    counts = {"pairs": training_pairs.num_rows, "steps": result.steps, "best_step": result.best_step}
+    counts = {
+        "pairs": result.pairs,
+        "too_long": result.too_long,
+        "steps": result.steps,
+        "best_step": result.best_step,
+    }
     manifest = Manifest("train", inputs, {**counts, "reason": result.reason})
     manifest.write(folder)
     return manifest

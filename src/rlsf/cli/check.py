@@ -1,0 +1,82 @@
+"""``rlsf check``: see what a run would do before any long work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from rlsf.cli.options import Overrides, RecipeOptions
+
+if TYPE_CHECKING:
+    from rlsf.pipeline.preview import Cost, Example, Preview
+
+_DEFAULT_OPTIONS = RecipeOptions()
+_VERDICTS = {True: "right", False: "wrong", None: ""}
+
+
+def check(*overrides: Overrides, options: RecipeOptions = _DEFAULT_OPTIONS, examples: int = 3) -> None:
+    """Show rendered prompts, extracted answers, grader verdicts and a cost estimate; writes nothing.
+
+    Parameters
+    ----------
+    examples:
+        How many questions to look at.
+    """
+    from rlsf.pipeline.preview import preview
+
+    show(preview(options.resolve(overrides), examples), Console())
+
+
+def show(found: Preview, console: Console) -> None:
+    """Print a preview."""
+    for example in found.examples:
+        title = Text(f"{example.prompt.id}, {example.token_count} tokens")
+        console.print(Panel(Text(example.text), title=title, title_align="left"))
+        console.print(_traces(example))
+    console.print(
+        f"{found.tried} traces tried: {found.without_answer} without an answer, {found.truncated} truncated at"
+        f" sampling.max_new_tokens={found.recipe.sampling.max_new_tokens}",
+        highlight=False,
+    )
+    console.print(_cost(found.cost), highlight=False)
+
+
+def _traces(example: Example) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title, options in (
+        ("#", {"justify": "right"}),
+        ("answer", {"no_wrap": True}),
+        ("", {"no_wrap": True}),
+        ("confidence", {"justify": "right"}),
+        ("end", {"no_wrap": True}),
+        ("trace", {"overflow": "fold"}),
+    ):
+        table.add_column(title, **options)
+    for trace, confidence, verdict in zip(example.traces, example.confidences, example.verdicts, strict=True):
+        table.add_row(
+            str(trace.index),
+            Text(trace.answer.text if trace.answer else f"none: {trace.failure}"),
+            Text(_VERDICTS[verdict], style="green" if verdict else "red"),
+            "" if confidence is None else f"{confidence:.3f}",
+            trace.finish_reason,
+            Text(trace.text.strip()),
+        )
+    return table
+
+
+def _cost(cost: Cost) -> str:
+    return (
+        f"the whole run: {cost.prompts} prompts and {cost.questions} questions twice, {cost.traces:,} traces,"
+        f" {cost.tokens:,} tokens, sampling about {_duration(cost.sampling_seconds)} on {cost.workers} process(es);"
+        f" about {cost.pairs:,} pairs and {cost.optimiser_steps:,} optimiser steps"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,154 @@
+"""The report stage: what the run folder holds, gathered for the page and the model card."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from rlsf.answers import Grader
+from rlsf.confidence import get_signal
+from rlsf.evaluation import table_to_outcomes
+from rlsf.files import read_json, write_text
+from rlsf.pipeline.context import Run
+from rlsf.pipeline.evaluation import OUTCOMES
+from rlsf.pipeline.manifest import read_manifest
+from rlsf.pipeline.ranking import PAIRS, confidences, pieces_of
+from rlsf.pipeline.sampling import read_traces
+from rlsf.prompts.prompt import Prompt
+from rlsf.report import (
+    BranchSet,
+    BranchView,
+    QuestionView,
+    RankingCounts,
+    ReportInputs,
+    choose_questions,
+    model_card,
+    render_report,
+)
+from rlsf.traces import Trace
+
+QUESTIONS_SHOWN, PROMPTS_SHOWN = 12, 4
+
+
+def report_stage(run: Run) -> Path:
+    """Write ``report.html``, and the model card beside the policy where there is one."""
+    with Grader() as grader:
+        inputs = gather(run, grader)
+    write_text(run.folder.report_file, render_report(inputs))
+    if run.folder.policy.exists():
+        write_text(run.folder.policy / "README.md", model_card(inputs))
+    return run.folder.report_file
+
+
+def gather(run: Run, grader: Grader) -> ReportInputs:
+    """Everything the report shows."""
+    rounds = range(1, run.recipe.training.rounds + 1)
+    outcomes = greedy_outcomes(run)
+    return ReportInputs(
+        name=run.folder.path.name,
+        recipe=run.recipe,
+        environment=read_json(run.folder.environment_file),
+        summary=read_json(run.folder.summary_file) if run.folder.summary_file.exists() else None,
+        rounds=tuple(counts for round_ in rounds if (counts := ranking_counts(run, round_)) is not None),
+        events=tuple(run.metrics.events()),
+        questions=(*_held_out(run, outcomes, grader), *_training(run)),
+        outcomes=outcomes,
+    )
+
+
+def ranking_counts(run: Run, round_: int) -> RankingCounts | None:
+    """How a round of traces became pairs, None before it did."""
+    manifest = read_manifest(run.folder.preferences(round_))
+    if manifest is None:
+        return None
+    counts = manifest.counts
+    return RankingCounts(
+        prompts=counts["prompts"],
+        traces=counts["traces"],
+        without_answer=counts["without_answer"],
+        truncated=counts["truncated"],
+        pairs=counts["pairs"],
+        prompts_with_pairs=counts["prompts"] - counts["prompts_without_pairs"],
+    )
+
+
+def greedy_outcomes(run: Run) -> dict[str, tuple[bool | None, bool | None]]:
+    """Whether greedy decoding was right on each question, before and after."""
+    found: dict[str, dict[str, bool]] = {}
+    for phase in ("before", "after"):
+        path = run.folder.evaluation(phase) / OUTCOMES
+        if path.exists():
+            for outcome in table_to_outcomes(pq.read_table(path)):
+                if outcome.mode == run.recipe.evaluation.modes[0]:
+                    found.setdefault(outcome.prompt_id, {})[phase] = outcome.correct
+    return {prompt_id: (right.get("before"), right.get("after")) for prompt_id, right in found.items()}
+
+
+def _held_out(
+    run: Run, outcomes: Mapping[str, tuple[bool | None, bool | None]], grader: Grader
+) -> Sequence[QuestionView]:
+    chosen = choose_questions(outcomes, QUESTIONS_SHOWN)
+    questions = {question.id: question for question in run.questions if question.id in set(chosen)}
+    sets: dict[str, list[BranchSet]] = {prompt_id: [] for prompt_id in chosen}
+    for phase in ("before", "after"):
+        for group in read_traces(run.folder.evaluation(phase) / "traces"):
+            question = questions.get(group[0].prompt_id)
+            if question is not None:
+                sets[question.id].append(
+                    BranchSet(phase, _branches(run, group, question, grader, Counter(), Counter()))
+                )
+    return [_view(questions[prompt_id], sets[prompt_id], "Held-out questions") for prompt_id in chosen]
+
+
+def _training(run: Run) -> Sequence[QuestionView]:
+    path = run.folder.preferences(1) / PAIRS
+    if not path.exists():
+        return []
+    pairs = pq.read_table(path, columns=["prompt_id", "chosen_trace_id", "rejected_trace_id"]).to_pydict()
+    chosen, rejected = Counter(pairs["chosen_trace_id"]), Counter(pairs["rejected_trace_id"])
+    shown = choose_questions(dict.fromkeys(pairs["prompt_id"], (None, None)), PROMPTS_SHOWN)
+    prompts = {prompt.id: prompt for prompt in run.prompts if prompt.id in set(shown)}
+    return [
+        _view(
+            prompts[group[0].prompt_id],
+            [BranchSet("round 1", _branches(run, group, prompts[group[0].prompt_id], None, chosen, rejected))],
+            "Questions it learned from",
+        )
+        for group in read_traces(run.folder.traces(1))
+        if group[0].prompt_id in prompts
+    ]
+
+
+def _view(prompt: Prompt, sets: Sequence[BranchSet], group: str) -> QuestionView:
+    return QuestionView(prompt.id, prompt.question, tuple(sets), prompt.choices, prompt.gold, group)
+
+
+def _branches(
+    run: Run,
+    traces: Sequence[Trace],
+    prompt: Prompt,
+    grader: Grader | None,
+    chosen: Counter[str],
+    rejected: Counter[str],
+) -> tuple[BranchView, ...]:
+    measured = confidences(traces, get_signal(run.recipe.signal), run.tokenizer)
+    return tuple(
+        BranchView(
+            trace=trace,
+            pieces=tuple(pieces_of(trace, run.tokenizer)),
+            confidence=confidence,
+            correct=_correct(trace, prompt, grader),
+            chosen=chosen[trace.trace_id],
+            rejected=rejected[trace.trace_id],
+        )
+        for trace, confidence in zip(traces, measured, strict=True)
+    )
+
+
+def _correct(trace: Trace, prompt: Prompt, grader: Grader | None) -> bool | None:
+    if grader is None or prompt.gold is None:
+        return None
+    return trace.answer is not None and bool(grader(trace.answer.text, prompt.gold))
