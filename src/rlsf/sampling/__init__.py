@@ -9,12 +9,14 @@ from rlsf.sampling.config import SamplingConfig
 
 if TYPE_CHECKING:
     from rlsf.sampling.engine import Engine, SamplingRequest
+    from rlsf.sampling.pool import EnginePool
     from rlsf.sampling.transformers_engine import TransformersEngine
 
-__all__ = ["Engine", "SamplingConfig", "SamplingRequest", "TransformersEngine"]
+__all__ = ["Engine", "EnginePool", "SamplingConfig", "SamplingRequest", "TransformersEngine"]
 
 _HOMES = {
     "Engine": "rlsf.sampling.engine",
+    "EnginePool": "rlsf.sampling.pool",
     "SamplingRequest": "rlsf.sampling.engine",
     "TransformersEngine": "rlsf.sampling.transformers_engine",
 }

@@ -36,6 +36,11 @@ class TransformersEngine:
         self._eos_ids = end_of_sequence_ids(model, tokenizer)
 
     @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer that the model's token ids belong to."""
+        return self._tokenizer
+
+    @property
     def context_length(self) -> int | None:
         """Most tokens of prompt and completion together, None where unbounded."""
         return self._causal.context_length

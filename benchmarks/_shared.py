@@ -1,0 +1,75 @@
+"""What every benchmark shares: options, one process a variant, peak memory, the machine it ran on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from rich.console import Console
+from rich.table import Table
+
+
+def options(description: str) -> argparse.ArgumentParser:
+    """A parser with ``--quick`` and ``--json FILE``."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, under 60 seconds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    return parser
+
+
+def peak_memory() -> int:
+    """Largest resident set of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def in_own_process(script: str, *arguments: str) -> dict[str, Any]:
+    """Run a script, in a process of its own so that its peak memory is its own; the JSON of its last line."""
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{script} {' '.join(arguments)} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def machine() -> dict[str, Any]:
+    """Where the figures come from."""
+    return {
+        "processor": _processor_name(),
+        "cores": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _processor_name() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table; the first column names the variant, the others are figures."""
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def write_json(path: Path | None, figures: dict[str, Any]) -> None:
+    """The figures and the machine, if a file was asked for."""
+    if path is not None:
+        path.write_text(json.dumps({"machine": machine(), **figures}, indent=2) + "\n")

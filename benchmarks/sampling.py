@@ -1,0 +1,228 @@
+"""Traces a second and peak memory of CoT-decoding with token statistics, against two ways through ``generate``.
+
+python benchmarks/sampling.py [--quick] [--json FILE]
+
+Every variant runs in its own process, with all cores, on the same model and prompts. The first peer takes one prompt
+at a time and keeps all logits, the way in which RLSF's public code samples (arXiv 2507.21931); the second hands
+batches of prompts to ``generate`` and keeps all logits. Two models: the bundled one with its natural trace lengths
+(a random one of its size where it is not installed), and a random one of the shape of Qwen2-0.5B.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Qwen2Config,
+)
+from transformers.initialization import no_init_weights
+
+import rlsf
+from _sampling_peers import batched_generate, one_prompt_at_a_time
+from _shared import in_own_process, options, peak_memory, show, write_json
+from rlsf.demo.tasks import generate
+from rlsf.demo.train import build_tokenizer
+from rlsf.sampling import EnginePool, SamplingConfig, SamplingRequest, TransformersEngine
+from rlsf.sampling.pool import available_cores
+
+BUNDLED = Path(rlsf.__file__).parent / "demo" / "model"
+BRANCHES = 10
+VARIANTS = {
+    "one-prompt": "generate, one prompt at a time, output_logits (a)",
+    "batched": "generate, batched, output_logits (b)",
+    "engine": "rlsf, one process",
+    "pool": "rlsf, a process a core",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Prompts of a variant, tokens at most, prompts a batch of the batched peer, prompts a shard of the pool."""
+
+    prompts: int
+    new_tokens: int
+    peer_batch: int
+    shard: int
+
+
+def workload(model: str, variant: str, quick: bool) -> Workload:
+    """Sizes. The slow peers get the first few of the prompts where time is short; rates are compared."""
+    if model == "bundled":
+        prompts = {True: {"one-prompt": 12, "batched": 16}, False: {"one-prompt": 64, "batched": 128}}[quick]
+        return Workload(prompts.get(variant, 128 if quick else 512), 96, 8, 64)
+    prompts = {True: {"one-prompt": 1, "batched": 4}, False: {"one-prompt": 2, "batched": 8}}[quick]
+    return Workload(prompts.get(variant, 4 if quick else 8), 4 if quick else 16, 4, 2 if quick else 4)
+
+
+@lru_cache(maxsize=1)
+def tokenizer() -> PreTrainedTokenizerBase:
+    """The bundled model's tokenizer."""
+    return AutoTokenizer.from_pretrained(BUNDLED) if BUNDLED.exists() else build_tokenizer(seed=0)
+
+
+@lru_cache(maxsize=1)
+def model_named(name: str) -> PreTrainedModel:
+    """The bundled model, or a random one of the shape of Qwen2-0.5B: 494 million parameters, 151,936 tokens."""
+    if name == "bundled" and BUNDLED.exists():
+        return AutoModelForCausalLM.from_pretrained(BUNDLED, dtype=torch.float32).eval()
+    if name == "bundled":
+        config = LlamaConfig(
+            vocab_size=len(tokenizer()),
+            hidden_size=160,
+            intermediate_size=448,
+            num_hidden_layers=4,
+            num_attention_heads=5,
+            tie_word_embeddings=True,
+            eos_token_id=tokenizer().eos_token_id,
+        )
+    else:
+        config = Qwen2Config(
+            vocab_size=151_936,
+            hidden_size=896,
+            intermediate_size=4864,
+            num_hidden_layers=24,
+            num_attention_heads=14,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+            eos_token_id=tokenizer().eos_token_id,
+        )
+    torch.manual_seed(0)
+    with no_init_weights():
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.uniform_(-0.03, 0.03) if parameter.ndim > 1 else parameter.fill_(1.0 / 16)
+    model.tie_weights()
+    return model.eval()
+
+
+@lru_cache(maxsize=1)
+def prompts(count: int) -> list[SamplingRequest]:
+    """Test questions of the bundled model's tasks, tokenised."""
+    problems = generate("test", count, seed=0)
+    return [SamplingRequest(problem.id, tuple(tokenizer()(problem.text).input_ids)) for problem in problems]
+
+
+def sample_shard(model: str, new_tokens: int, requests: Sequence[SamplingRequest]) -> tuple[int, int, int]:
+    """Traces, tokens and peak memory of one shard, in this process or a worker."""
+    engine = TransformersEngine(model_named(model), tokenizer())
+    config = SamplingConfig(branches=BRANCHES, max_new_tokens=new_tokens)
+    groups = list(engine.sample(requests, config))
+    return (
+        sum(len(group) for group in groups),
+        sum(len(trace.token_ids) for group in groups for trace in group),
+        peak_memory(),
+    )
+
+
+def run_pool(model: str, work: Workload, requests: Sequence[SamplingRequest]) -> dict[str, float]:
+    """Disjoint shards in one process a core; memory is the sum over the processes."""
+    cores = available_cores()
+    sample = partial(sample_shard, model, work.new_tokens)
+    shards = [requests[start : start + work.shard] for start in range(0, len(requests), work.shard)]
+    with EnginePool(cores) as pool:
+        for _ in pool.map_shards(partial(sample_shard, model, 2), [requests[:1]] * cores):
+            pass
+        started = time.perf_counter()
+        results = [result for _, result in pool.map_shards(sample, shards)]
+        seconds = time.perf_counter() - started
+    peaks = sorted((peak for _, _, peak in results), reverse=True)[:cores]
+    return {
+        "traces": sum(traces for traces, _, _ in results),
+        "tokens": sum(tokens for _, tokens, _ in results),
+        "seconds": seconds,
+        "peak_bytes": sum(peaks) + peak_memory(),
+    }
+
+
+def run_alone(model: str, variant: str, work: Workload, requests: Sequence[SamplingRequest]) -> dict[str, float]:
+    """A variant in this process, with all threads."""
+    network, ids = model_named(model), [request.token_ids for request in requests]
+    eos_id = tokenizer().eos_token_id
+    peer: Callable[..., list] = (
+        one_prompt_at_a_time if variant == "one-prompt" else partial(batched_generate, batch_prompts=work.peer_batch)
+    )
+    if variant == "engine":
+        sample_shard(model, 2, requests[:1])
+    else:
+        peer(network, ids[:1], BRANCHES, 2, eos_id)
+    gc.collect()
+    started = time.perf_counter()
+    if variant == "engine":
+        traces, tokens, _ = sample_shard(model, work.new_tokens, requests)
+    else:
+        groups = peer(network, ids, BRANCHES, work.new_tokens, eos_id)
+        traces, tokens = sum(map(len, groups)), sum(len(row[0]) for group in groups for row in group)
+    seconds = time.perf_counter() - started
+    return {"traces": traces, "tokens": tokens, "seconds": seconds, "peak_bytes": peak_memory()}
+
+
+def measure(model: str, variant: str, quick: bool) -> dict[str, float]:
+    """One variant's figures."""
+    work = workload(model, variant, quick)
+    requests = prompts(work.prompts)
+    if variant == "pool":
+        return run_pool(model, work, requests)
+    return run_alone(model, variant, work, requests)
+
+
+def compare(model: str, quick: bool) -> dict[str, dict[str, float]]:
+    """Every variant in its own process; prints a table of rates and ratios."""
+    flags = ["--quick"] if quick else []
+    figures = {}
+    for variant in VARIANTS:
+        measured = in_own_process(__file__, "--measure", model, variant, *flags)
+        figures[variant] = measured | {"traces_per_second": measured["traces"] / measured["seconds"]}
+    base = figures["one-prompt"]["traces_per_second"]
+    for variant in figures:
+        figures[variant]["ratio_to_one_prompt"] = figures[variant]["traces_per_second"] / base
+    name = ("bundled model" if BUNDLED.exists() else "random model of the bundled model's size") + ", K = 10"
+    if model == "qwen2":
+        name = (
+            f"Qwen2-shaped (494 M parameters, V = 151,936), K = 10, {workload(model, 'pool', quick).new_tokens} tokens"
+        )
+    show(
+        name,
+        ["variant", "traces/s", "x (a)", "tokens/s", "tokens/trace", "peak GB"],
+        [
+            [
+                VARIANTS[variant],
+                f"{row['traces_per_second']:.1f}",
+                f"{row['ratio_to_one_prompt']:.1f}",
+                f"{row['tokens'] / row['seconds']:.0f}",
+                f"{row['tokens'] / row['traces']:.1f}",
+                f"{row['peak_bytes'] / 1e9:.2f}",
+            ]
+            for variant, row in figures.items()
+        ],
+    )
+    return figures
+
+
+def main() -> None:
+    """Measure one variant (in a child process) or compare all."""
+    parser = options(__doc__.splitlines()[0])
+    parser.add_argument("--measure", nargs=2, metavar=("MODEL", "VARIANT"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(measure(*arguments.measure, arguments.quick)))
+        return
+    figures = {model: compare(model, arguments.quick) for model in ("bundled", "qwen2")}
+    write_json(arguments.json, {"quick": arguments.quick, "branches": BRANCHES, "models": figures})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""Worker processes that sample disjoint shards, each with its own copy of the model. Imports no torch itself."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from rlsf.errors import ResourceError
+from rlsf.models import ModelConfig, load_model, load_tokenizer
+
+if TYPE_CHECKING:
+    from rlsf.sampling.transformers_engine import TransformersEngine
+
+Shard = TypeVar("Shard")
+Result = TypeVar("Result")
+
+#: A worker finds this in its pipe when there is no more to do.
+_NO_MORE = None
+
+
+@lru_cache(maxsize=1)
+def engine_for(config: ModelConfig) -> TransformersEngine:
+    """The engine of a model, loaded once a process and kept until another model is asked for.
+
+    The cache knows the configuration, not the files: weights that change in place under one path stay unseen.
+    """
+    from rlsf.sampling.transformers_engine import TransformersEngine
+
+    return TransformersEngine(load_model(config), load_tokenizer(config))
+
+
+def worker_count(requested: int | Literal["auto"], device: str) -> int:
+    """How many processes to sample with: as asked, or one a core on CPU and one otherwise."""
+    if requested != "auto":
+        return requested
+    return available_cores() if device == "cpu" else 1
+
+
+def available_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class EnginePool:
+    """``workers`` processes with ``threads`` threads each; one worker runs in this process, with all threads.
+
+    A context manager: leaving it ends the workers. They also end when the parent does, even by SIGKILL. Under
+    ``spawn`` a script needs the usual ``if __name__ == "__main__"`` guard.
+    """
+
+    def __init__(self, workers: int, threads: int = 1) -> None:
+        if workers < 1:
+            raise ValueError(f"workers={workers}: at least one")
+        self._size, self._threads = workers, threads
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> EnginePool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers and let go of the model."""
+        for worker in self._workers:
+            worker.end()
+        self._workers.clear()
+        if self._size == 1:
+            engine_for.cache_clear()
+
+    def map_shards(self, function: Callable[[Shard], Result], shards: Iterable[Shard]) -> Iterator[tuple[int, Result]]:
+        """(number of the shard, ``function(shard)``) for every shard, as they are completed.
+
+        ``function``, shards and results must be picklable; ``engine_for`` inside ``function`` gives the model. An
+        error in a worker ends the others and is raised here with its type and message. Raises ``ResourceError`` if
+        a worker is killed.
+        """
+        numbered = enumerate(shards)
+        if self._size == 1:
+            return ((number, function(shard)) for number, shard in numbered)
+        return self._map(function, numbered)
+
+    def _map(
+        self, function: Callable[[Shard], Result], numbered: Iterator[tuple[int, Shard]]
+    ) -> Iterator[tuple[int, Result]]:
+        done = False
+        busy: dict[_Worker, int] = {}
+        try:
+            for worker, (number, shard) in zip(self._idle_workers(), numbered, strict=False):
+                worker.send(function, shard)
+                busy[worker] = number
+            while busy:
+                for worker in _ready(busy):
+                    result = worker.receive(busy.pop(worker))
+                    yield result
+                    following = next(numbered, None)
+                    if following is not None:
+                        worker.send(function, following[1])
+                        busy[worker] = following[0]
+            done = True
+        finally:
+            if not done:  # an error, an interrupt, or a caller who lost interest
+                self.close()
+
+    def _idle_workers(self) -> Iterator[_Worker]:
+        """Workers that run already, then new ones, started only as they are needed."""
+        yield from list(self._workers)
+        while len(self._workers) < self._size:
+            worker = _Worker(len(self._workers), self._threads)
+            self._workers.append(worker)
+            yield worker
+
+
+def _ready(busy: Iterable[_Worker]) -> list[_Worker]:
+    """Workers that have answered or died; at least one."""
+    signals: dict[Any, _Worker] = {}
+    for worker in busy:
+        signals[worker.connection] = worker
+        signals[worker.process.sentinel] = worker
+    return list(dict.fromkeys(signals[signal] for signal in wait(list(signals))))
+
+
+class _Worker:
+    """One process and the pipe to it."""
+
+    process: BaseProcess
+    connection: Connection
+
+    def __init__(self, number: int, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(
+            target=_serve, args=(theirs, threads), name=f"rlsf-sampling-{number}", daemon=True
+        )
+        self.process.start()
+        theirs.close()
+
+    def send(self, function: Callable[[Any], Any], shard: Any) -> None:
+        """Give the worker a shard. One that died meanwhile is noticed when its answer is waited for."""
+        with contextlib.suppress(BrokenPipeError):
+            self.connection.send((function, shard))
+
+    def receive(self, number: int) -> tuple[int, Any]:
+        """The answer to shard ``number``; what the worker raised is raised here."""
+        try:
+            succeeded, answer = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            raise ResourceError(_obituary(self.process)) from None
+        if not succeeded:
+            raise answer
+        return number, answer
+
+    def end(self) -> None:
+        """End the process, politely where it is idle, and wait for it."""
+        with contextlib.suppress(BrokenPipeError):
+            self.connection.send(_NO_MORE)
+        self.connection.close()
+        self.process.terminate()
+        self.process.join()
+        self.process.close()
+
+
+def _obituary(process: BaseProcess) -> str:
+    code = process.exitcode or 0
+    cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+    remedy = "lower sampling.workers or sampling.batch_tokens and resume"
+    return f"the process {process.name} {cause}{hint}: {remedy}"
+
+
+def _serve(connection: Connection, threads: int) -> None:
+    """A worker's life: shards in, answers out, until the pipe or the parent closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    import torch
+
+    torch.set_num_threads(threads)
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        if task is _NO_MORE:
+            return
+        connection.send(_answer(*task))
+
+
+def _answer(function: Callable[[Any], Any], shard: Any) -> tuple[bool, Any]:
+    try:
+        return True, function(shard)
+    except Exception as error:  # noqa: BLE001 - the process boundary: whatever it is belongs to the parent
+        error.add_note(f"in a sampling process:\n{traceback.format_exc()}")
+        return False, error
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
