@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlsf.demo.data import write_data
-from rlsf.demo.problems import LARGEST, Arithmetic, Holding
+from rlsf.demo.problems import LARGEST, Arithmetic, Holding, draw
 from rlsf.demo.solutions import DIRECT_OPENINGS, WORKED_OPENINGS, answer_of, complete, style_of
 from rlsf.demo.tasks import LETTERS, Split, generate, split_of
 
@@ -165,8 +165,6 @@ def test_the_split_depends_on_the_numbers_alone(numbers, operators):
 
 def test_split_shares_are_as_declared():
     rng = random.Random(0)
-    from rlsf.demo.problems import draw
-
     drawn = [split_of(draw(rng)) for _ in range(5000)]
     for split, share in (("train", 0.76), ("validation", 0.04), ("self_training", 0.10), ("test", 0.10)):
         assert drawn.count(split) / len(drawn) == pytest.approx(share, abs=0.02)
