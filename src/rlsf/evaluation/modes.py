@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rlsf.errors import InputError
 from rlsf.evaluation.config import EvaluationConfig, Mode
-from rlsf.evaluation.format_free import says
+from rlsf.evaluation.format_free import last_reading, same_but_for_format
 from rlsf.evaluation.outcomes import Outcome
 from rlsf.prompts.prompt import Prompt
 from rlsf.traces import Trace
@@ -108,6 +108,27 @@ def choose(mode: Mode, traces: Sequence[Trace], measured: Sequence[float | None]
     return aggregated(traces, measured) if config.aggregate else surest(traces, measured)
 
 
+class Verdicts:
+    """Verdicts on the answers to one question; each distinct answer is graded once."""
+
+    def __init__(self, gold: str, choices: Sequence[str], grade: Grade) -> None:
+        self.gold, self.choices, self.grade = gold, choices, grade
+        self.known: dict[str, bool | None] = {}
+
+    def of(self, answer: str) -> bool | None:
+        """Whether ``answer`` is equivalent to the gold answer, None where that is undecided."""
+        if answer not in self.known:
+            self.known[answer] = self.grade(answer, self.gold)
+        return self.known[answer]
+
+    def format_free(self, text: str, answer: str | None) -> bool:
+        """Whether a completion says the gold answer in whatever format."""
+        if answer is not None and same_but_for_format(answer, self.gold, self.choices):
+            return True
+        reading = last_reading(text, self.gold, self.choices)
+        return reading is not None and bool(self.of(reading))
+
+
 def judge_question(
     question: Prompt,
     traces: Sequence[Trace],
@@ -126,15 +147,13 @@ def judge_question(
         raise InputError(
             f"question {question.id!r} has {len(traces)} traces and {len(measured)} confidences: sample it again"
         )
-    verdicts: dict[str, bool | None] = {}
+    verdict = Verdicts(question.gold, question.choices, grade)
     outcomes = []
     for mode in config.modes:
         choice = choose(mode, traces, measured, config)
         trace = choice.trace
         answer = trace.answer.text if trace.answer else None
-        if answer is not None and answer not in verdicts:
-            verdicts[answer] = grade(answer, question.gold)
-        verdict = verdicts[answer] if answer is not None else False
+        correct = False if answer is None else verdict.of(answer)
         outcomes.append(
             Outcome(
                 prompt_id=question.id,
@@ -142,9 +161,9 @@ def judge_question(
                 trace_index=trace.index,
                 answer=answer,
                 confidence=float(choice.confidence),
-                correct=bool(verdict),
-                correct_flexible=bool(verdict) or says(trace.text, answer, question.gold, question.choices),
-                graded=verdict is not None,
+                correct=bool(correct),
+                correct_flexible=bool(correct) or verdict.format_free(trace.text, answer),
+                graded=correct is not None,
                 tokens=len(trace.token_ids),
                 truncated=trace.truncated,
                 failure=choice.failure,
