@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from rlsf.errors import InputError, ModelError, ResourceError
 from rlsf.models.config import ModelConfig
 from rlsf.models.device import resolve_device, resolve_dtype
-from rlsf.models.folder import ModelFolder, find_base, find_model, one_line
+from rlsf.models.folder import ADAPTER_WEIGHTS, ModelFolder, find_base, find_model, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -146,15 +146,27 @@ def _load_adapter(
     base = _load_full(find_base(folder, config), config, dtype)
     try:
         with warnings.catch_warnings():
-            # PEFT only warns where the adapter leaves layers untrained, which is never what was meant.
-            warnings.filterwarnings("error", message=".*missing adapter keys")
+            warnings.filterwarnings("ignore", message=".*missing adapter keys")  # an error below
             model = PeftModel.from_pretrained(base, str(folder.path), is_trainable=for_training)
+        _require_whole_adapter(folder, model)
     except SafetensorError as error:
         raise _damaged(folder, error) from error
-    except (ValueError, RuntimeError, KeyError, TypeError, UserWarning) as error:
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ModelError(f"the adapter {folder.name} does not fit its base model: {one_line(error)}") from error
     if for_training:
         return model
     if model.active_peft_config.is_prompt_learning:
         raise InputError(f"the adapter {folder.name} is no LoRA adapter: its prompt cannot be merged into the weights")
     return model.merge_and_unload()
+
+
+def _require_whole_adapter(folder: ModelFolder, model: PeftModel) -> None:
+    """Refuse low-rank weights without a place in the model, and places without weights: PEFT passes over the first."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(folder.path / ADAPTER_WEIGHTS, "pt") as weights:
+        saved = {name for name in weights.keys() if ".lora_" in name}  # noqa: SIM118  (not a mapping)
+    placed = {name for name in get_peft_model_state_dict(model, save_embedding_layers=False) if ".lora_" in name}
+    if odd := sorted(saved ^ placed):
+        raise ValueError(f"{len(odd)} of its weights and the model's layers do not match, {odd[0]} for one")
