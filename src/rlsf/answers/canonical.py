@@ -11,7 +11,7 @@ _LETTER = re.compile(r"[(\[]?([A-Za-z])[)\].:]+")
 
 
 def canonical(text: str) -> str:
-    r"""The canonical form of an answer: ``"$1,234.00"`` is ``"1234"``, ``"(b)"`` is ``"B"``, ``"$\text{no}$."`` is "no".
+    r"""The canonical form of an answer: ``"$1,234.00"`` is ``"1234"``, ``"(b)"`` is ``"B"``, ``"$\text{no}$"`` is "no".
 
     A number loses its thousands separators, currency and percent sign and trailing zeros; a letter marked as an
     option is upper-case; anything else loses outer mathematics and text mark-up, a final full stop and runs of spaces.

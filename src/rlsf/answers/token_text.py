@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby, pairwise
-from os.path import commonprefix
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -174,7 +173,15 @@ def _by_prefixes(read: Callable[[list[int]], str], ids: list[int]) -> Ranges:
     settled = reached = 0
     for count in range(1, len(ids) + 1):
         prefix = read(ids[:count])
-        start, settled = settled, max(settled, len(commonprefix([prefix, text])))
+        start, settled = settled, _settled(prefix, text, settled)
         reached = max(reached, min(settled + (len(prefix) > settled), len(text)))
         ranges.append((start, reached))
     return ranges
+
+
+def _settled(prefix: str, text: str, settled: int) -> int:
+    """How many characters ``prefix`` shares with ``text``, at least ``settled``."""
+    if prefix[:settled] == text[:settled]:
+        while settled < min(len(prefix), len(text)) and prefix[settled] == text[settled]:
+            settled += 1
+    return settled

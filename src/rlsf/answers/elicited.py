@@ -1,0 +1,180 @@
+"""Answers by asking: an answer prompt after the trace, and the model's continuation aligned back to the trace.
+
+The way of the published RLSF code (arXiv 2507.21931): the answer span is the longest run of tokens that the trace
+shares with the continuation. Three defects of that code are repaired unless ``occurrence="earliest"`` asks for it as
+it was:
+
+- of equally long runs it takes the first, where an intermediate result may stand in for the final one: here the last;
+- a full stop shared by both is a span: here the run must hold a token with a letter or digit of the answer;
+- where digits are tokens, the 1 of any 12 is a span for the answer 18: here a number must stand in the trace as a
+  number, and the span covers all of it.
+
+The prompt and the continuation are for asking only; the trace keeps its tokens and its text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlsf.answers.answer import Answer
+from rlsf.answers.choice import find_choices, find_options, option_letters
+from rlsf.answers.config import AnswerConfig
+from rlsf.answers.finding import Finding, Occurrence
+from rlsf.answers.number import find_numbers
+from rlsf.answers.token_text import TokenText
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Ids = Sequence[int] | NDArray[np.integer]
+
+_OPENING_LETTER = re.compile(r"[^\w\n]*(?:(?P<upper>[A-Z])|(?P<lower>[a-z])(?=[).]))(?![\w'’])")
+
+
+def elicitation_text(config: AnswerConfig, choices: Sequence[str] = ()) -> str:
+    """What is appended to a trace to ask for its answer: ``config.prompt``, or a default for numbers or choices."""
+    if config.prompt is not None:
+        return config.prompt
+    if not choices:
+        return "\nTherefore, as a number, the final answer is"
+    options = ", ".join(f"({letter}) {choice}" for letter, choice in zip(option_letters(choices), choices, strict=True))
+    return f"\nThe options are {options}.\nTherefore, the letter of the correct option is"
+
+
+def elicitation_ids(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_token_ids: Ids,
+    token_ids: Ids,
+    config: AnswerConfig,
+    choices: Sequence[str] = (),
+) -> tuple[int, ...]:
+    """The ids to continue for a trace's answer: prompt, trace without the special tokens that end it, answer prompt."""
+    trace = [int(token_id) for token_id in token_ids]
+    token_text = TokenText.from_ids(tokenizer, trace)
+    spoken = np.flatnonzero(token_text.ends > token_text.starts)
+    kept = trace[: int(spoken[-1]) + 1] if len(spoken) else []
+    asked = tokenizer.encode(elicitation_text(config, choices), add_special_tokens=False)
+    return (*(int(token_id) for token_id in prompt_token_ids), *kept, *asked)
+
+
+def align(
+    trace_ids: Ids,
+    continuation_ids: Ids,
+    tokenizer: PreTrainedTokenizerBase,
+    occurrence: Literal["last", "earliest"] = "last",
+    choices: Sequence[str] = (),
+) -> Finding:
+    """The answer that the continuation names, at the longest run of tokens it shares with the trace.
+
+    Special tokens and line breaks are passed over on both sides. ``last`` takes the last of the longest runs that hold
+    a part of the answer; ``earliest`` the first of all the longest runs, as published.
+    """
+    trace, continuation = TokenText.from_ids(tokenizer, trace_ids), TokenText.from_ids(tokenizer, continuation_ids)
+    named = _named_answer(continuation.text, choices)
+    if not named:
+        return Finding(None, f"the elicited continuation {continuation.text.strip()!r} names no answer")
+    answer = named[0].answer
+    places = [] if choices else [number for number in find_numbers(trace.text) if number.answer == answer]
+    trace_tokens, continuation_tokens = _spoken_tokens(trace), _spoken_tokens(continuation)
+    counts = np.ones((len(trace_tokens), len(continuation_tokens)), dtype=bool)
+    if occurrence == "last":
+        counts &= np.array([_carries(continuation, token, named) for token in continuation_tokens], dtype=bool)
+        if not choices:
+            counts &= np.array([_carries(trace, token, places) for token in trace_tokens], dtype=bool)[:, None]
+    run = _longest_run(
+        np.asarray(trace_ids)[trace_tokens], np.asarray(continuation_ids)[continuation_tokens], counts, occurrence
+    )
+    if run is None:
+        return Finding(None, f"the elicited answer {answer!r} does not stand in the trace")
+    start, end = int(trace_tokens[run.start]), int(trace_tokens[run.start + run.length - 1]) + 1
+    if occurrence == "last":
+        start, end = _cover(trace, start, end, places)
+    return Finding(Answer(answer, start, end))
+
+
+class _Run(NamedTuple):
+    start: int
+    length: int
+
+
+def _named_answer(text: str, choices: Sequence[str]) -> list[Occurrence]:
+    """The first answer in a continuation; a letter may be followed by the text of its option."""
+    if not choices:
+        return list(find_numbers(text))[:1]
+    opening = _OPENING_LETTER.match(text)
+    letter = ((opening["upper"] or opening["lower"]) if opening else "").upper()
+    options = find_options(text, choices)
+    if opening and letter and letter in option_letters(choices):
+        group = "upper" if opening["upper"] else "lower"
+        first = Occurrence(letter, opening.start(group), opening.end(group))
+    elif found := find_choices(text, choices):
+        first = found[0]
+    else:
+        return []
+    return [first, *(option for option in options if option.answer == first.answer and option != first)]
+
+
+def _spoken_tokens(token_text: TokenText) -> NDArray[np.intp]:
+    """Positions of the tokens that are neither special nor line breaks."""
+    pieces = [
+        token_text.text[start:end]
+        for start, end in zip(token_text.starts.tolist(), token_text.ends.tolist(), strict=True)
+    ]
+    return np.flatnonzero(np.array([bool(piece.strip() or piece.strip("\r\n")) for piece in pieces], dtype=bool))
+
+
+def _carries(token_text: TokenText, position: int, named: Sequence[Occurrence]) -> bool:
+    """Whether a token contributes a letter or digit to an answer."""
+    start, end = int(token_text.starts[position]), int(token_text.ends[position])
+    return any(
+        any(character.isalnum() for character in token_text.text[max(start, answer.start) : min(end, answer.end)])
+        for answer in named
+    )
+
+
+def _cover(trace: TokenText, start: int, end: int, places: Sequence[Occurrence]) -> tuple[int, int]:
+    """The tokens [start, end), widened to the whole of the last of the ``places`` that they touch."""
+    for place in reversed(places):
+        first, last = trace.span_of_characters(place.start, place.end)
+        if first < end and last > start:
+            return min(start, first), max(end, last)
+    return start, end
+
+
+def _longest_run(
+    trace: NDArray[np.integer],
+    continuation: NDArray[np.integer],
+    counts: NDArray[np.bool_],
+    occurrence: Literal["last", "earliest"],
+) -> _Run | None:
+    """The longest contiguous run of ids common to both that holds a pair (trace, continuation) that ``counts``.
+
+    ``lengths[i]`` is the length of the common run that ends at trace position i and the current continuation position,
+    ``since[i]`` how long ago that run, or what preceded it, held such a pair.
+    """
+    best: _Run | None = None
+    lengths = np.zeros(len(trace), dtype=np.intp)
+    since = np.full(len(trace), len(trace) + len(continuation))
+    for position, token_id in enumerate(continuation):
+        lengths = np.where(trace == token_id, np.append(1, lengths[:-1] + 1), 0)
+        since = np.where(counts[:, position], 0, np.append(len(trace) + len(continuation), since[:-1] + 1))
+        holding = np.where(lengths > since, lengths, 0)
+        longest = int(holding.max(initial=0))
+        if longest == 0:
+            continue
+        ends = np.flatnonzero(holding == longest)
+        candidate = _Run(int(ends[-1 if occurrence == "last" else 0]) - longest + 1, longest)
+        if best is None or _prefer(candidate, best, occurrence):
+            best = candidate
+    return best
+
+
+def _prefer(candidate: _Run, best: _Run, occurrence: Literal["last", "earliest"]) -> bool:
+    if candidate.length != best.length:
+        return candidate.length > best.length
+    return candidate.start > best.start if occurrence == "last" else candidate.start < best.start

@@ -1,0 +1,114 @@
+"""One answer from several traces: equivalence classes, the majority, and CoT-decoding's aggregated path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from rlsf.answers.canonical import canonical
+from rlsf.answers.equivalence import equivalent
+
+#: Whether two answers mean the same; None where that could not be decided, which keeps them apart.
+SameAnswer = Callable[[str, str], bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """The answer that won. ``members`` are the indices of the traces that gave it, ``index`` the surest of them.
+
+    ``weight`` is the number of members (majority) or their summed confidence (aggregation); ``share``, in [0, 1], is
+    its part of the total over all answers.
+    """
+
+    answer: str
+    index: int
+    members: tuple[int, ...]
+    weight: float
+    share: float
+
+
+def _both_ways(first: str, second: str) -> bool | None:
+    return equivalent(first, second, symmetric=True)
+
+
+def group_answers(answers: Sequence[str | None], same: SameAnswer = _both_ways) -> list[list[int]]:
+    """Indices of equivalent answers, class by class in the order of their first members; None belongs to no class.
+
+    Answers of one canonical form are together at once; classes with different forms are compared by ``same`` and
+    united, so that the result is an equivalence relation even where ``same`` is not transitive.
+    """
+    by_form: dict[str, list[int]] = {}
+    for index, answer in enumerate(answers):
+        if answer is not None:
+            by_form.setdefault(canonical(answer), []).append(index)
+    forms = list(by_form)
+    parent = list(range(len(forms)))
+
+    def root(node: int) -> int:
+        while parent[node] != node:
+            node = parent[node]
+        return node
+
+    for a, b in combinations(range(len(forms)), 2):
+        low, high = sorted((root(a), root(b)))
+        if low != high and same(forms[a], forms[b]):
+            parent[high] = low
+    classes: dict[int, list[int]] = {}
+    for node, form in enumerate(forms):
+        classes.setdefault(root(node), []).extend(by_form[form])
+    return [sorted(members) for members in classes.values()]
+
+
+def majority(
+    answers: Sequence[str | None], confidences: Sequence[float | None] | None = None, same: SameAnswer = _both_ways
+) -> Vote | None:
+    """The answer given most often, None where nobody answers.
+
+    Ties go to the larger summed confidence, then to the answer given first.
+    """
+    held = _checked(answers, confidences)
+    return _elect(answers, held, same, weigh=lambda members: float(len(members)))
+
+
+def aggregate(
+    answers: Sequence[str | None], confidences: Sequence[float | None], same: SameAnswer = _both_ways
+) -> Vote | None:
+    """argmax over answers a of the sum of the confidences of the traces that answer a (arXiv 2402.10200, section 2.3).
+
+    A trace without an answer or without a confidence has no say; None where no trace has one. Ties go to the answer
+    given first.
+    """
+    held = _checked(answers, confidences)
+    heard = [None if confidence is None else answer for answer, confidence in zip(answers, confidences, strict=True)]
+    return _elect(heard, held, same, weigh=lambda members: math.fsum(held[i] for i in members))
+
+
+def _checked(answers: Sequence[str | None], confidences: Sequence[float | None] | None) -> list[float]:
+    if confidences is None:
+        return [0.0] * len(answers)
+    if len(confidences) != len(answers):
+        raise ValueError(f"{len(answers)} answers but {len(confidences)} confidences")
+    for index, confidence in enumerate(confidences):
+        if confidence is not None and not 0 <= confidence <= 1:
+            raise ValueError(f"confidence {confidence} of answer {index} is not in [0, 1]")
+    return [0.0 if confidence is None else float(confidence) for confidence in confidences]
+
+
+def _elect(
+    answers: Sequence[str | None], held: Sequence[float], same: SameAnswer, weigh: Callable[[Sequence[int]], float]
+) -> Vote | None:
+    classes = group_answers(answers, same)
+    if not classes:
+        return None
+    weights = [weigh(members) for members in classes]
+    summed = [math.fsum(held[i] for i in members) for members in classes]
+    winner = max(range(len(classes)), key=lambda c: (weights[c], summed[c], -classes[c][0]))
+    members = classes[winner]
+    surest = max(members, key=lambda i: (held[i], -i))
+    total = math.fsum(weights)
+    share = weights[winner] / total if total else 0.0
+    answer = answers[members[0]]
+    assert answer is not None
+    return Vote(answer, surest, tuple(members), weights[winner], share)
