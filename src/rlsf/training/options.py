@@ -90,8 +90,11 @@ def _check_options(options: dict[str, Any]) -> None:
 
 
 def _precision(model: PreTrainedModel) -> dict[str, bool]:
-    """Mixed precision exactly where the weights came in low precision; float32 stays float32."""
-    return {"bf16": model.dtype == torch.bfloat16, "fp16": model.dtype == torch.float16}
+    """bfloat16 mixed precision on accelerators that have it; on CPU only where the weights came in bfloat16."""
+    if model.dtype == torch.float16:
+        return {"bf16": False, "fp16": True}
+    capable = model.device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return {"bf16": capable or model.dtype == torch.bfloat16, "fp16": False}
 
 
 def lora_config(section: LoraSection) -> LoraConfig:

@@ -17,6 +17,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, TrainerState
 
 from rlsf.errors import InputError, ResourceError
+from rlsf.models.facts import context_length
 from rlsf.training.checkpoints import TRAINER_STATE, checkpoint_path, latest_checkpoint
 from rlsf.training.collator import PairCollator
 from rlsf.training.config import TrainingConfig
@@ -84,7 +85,7 @@ def train_preferences(
         preferences,
         config,
         vocabulary_size=_vocabulary_size(model),
-        max_length=arguments.max_length or _context_length(model),
+        max_length=arguments.max_length or context_length(model),
     )
     arguments.max_length = None
     selection = Selection.load(config.selection, start) if probe and config.selection.enabled else None
@@ -250,10 +251,6 @@ def _last_metrics(state: TrainerState) -> dict[str, float]:
 
 def _vocabulary_size(model: Any) -> int:
     return model.get_input_embeddings().weight.shape[0]
-
-
-def _context_length(model: PreTrainedModel) -> int | None:
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
