@@ -71,6 +71,11 @@ def test_different_answers() -> None:
     assert report.prompts_without_pairs == 0
 
 
+def test_equal_numbers_written_differently_are_one_answer() -> None:
+    traces = [trace_for(0, "1/2"), trace_for(1, "2/4"), trace_for(2, "0.25")]
+    assert list(ranked([0.95, 0.5, 0.1], traces, different_answers=True)[0]) == [(0, 2)]
+
+
 def test_minimum_gap_is_inclusive() -> None:
     assert list(ranked([1.0, 0.75, 0.5], minimum_gap=0.5)[0]) == [(0, 2)]
 

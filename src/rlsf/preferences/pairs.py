@@ -37,7 +37,7 @@ def pairs(ranked: Sequence[Candidate], config: RankingConfig) -> list[Pair]:
     """The pairs of one prompt, largest gap first, at most ``config.maximum_pairs_per_prompt`` of them.
 
     ``ranked`` holds distinct candidates, surest first. A pair (i, j) is possible where C_i >= threshold,
-    C_i > C_j, C_i - C_j >= minimum gap, i may be chosen and, if so configured, the answers differ.
+    C_i > C_j, C_i - C_j >= minimum gap, i may be chosen and, if so configured, the answers are not equivalent.
     ``all_pairs`` keeps every possible pair, ``best_versus_rest`` those of the surest trace that may be chosen,
     ``best_versus_worst`` of these the one with the least sure trace.
     """
@@ -60,6 +60,6 @@ def _possible(winners: Sequence[Candidate], ranked: Sequence[Candidate], config:
             pair = Pair(chosen, rejected)
             if pair.gap <= 0.0 or pair.gap < config.minimum_gap:
                 continue
-            if config.different_answers and chosen.answer == rejected.answer:
+            if config.different_answers and chosen.answer_class == rejected.answer_class:
                 continue
             yield pair
