@@ -2,7 +2,7 @@
 
 from rlsf.report.choice import choose_questions
 from rlsf.report.html import render_report
-from rlsf.report.inputs import BranchSet, BranchView, QuestionView, RankingCounts, ReportInputs
+from rlsf.report.inputs import BranchSet, BranchView, CheckpointChoice, QuestionView, RankingCounts, ReportInputs
 from rlsf.report.model_card import model_card
 from rlsf.report.table import TABLE_WIDTH, summary_table
 
@@ -10,6 +10,7 @@ __all__ = [
     "TABLE_WIDTH",
     "BranchSet",
     "BranchView",
+    "CheckpointChoice",
     "QuestionView",
     "RankingCounts",
     "ReportInputs",

@@ -15,6 +15,8 @@ TOKEN_BUDGET = 40_000
 TRACE_HEAD, TRACE_TAIL, ANSWER_SURROUNDINGS = 300, 500, 60
 #: Entropy is shaded from certainty to this many equally likely tokens.
 ENTROPY_CHOICES = 10
+#: Stands for the end-of-sequence token, which has no text.
+END = "⟨end⟩"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +162,19 @@ def _runs(places: Sequence[int]) -> Iterator[list[int]]:
 
 def _tokens(view: BranchView) -> list[Token]:
     statistics = view.trace.statistics
-    columns = zip(view.pieces, statistics.probability, statistics.disparity, statistics.entropy, strict=True)
+    texts = [visible(piece) for piece in view.pieces]
+    if view.trace.finish_reason == "eos" and view.pieces and not view.pieces[-1]:
+        texts[-1] = END
+    columns = zip(texts, statistics.probability, statistics.disparity, statistics.entropy, strict=True)
     return [
         Token(
-            text=visible(piece),
+            text=text,
             probability_level=level(float(probability)),
             disparity_level=level(float(disparity)),
             entropy_level=level(1 - float(entropy) / math.log(ENTROPY_CHOICES)),
             hover=f"p {probability:.3f} · disparity {disparity:.3f} · entropy {entropy:.2f} nats",
         )
-        for piece, probability, disparity, entropy in columns
+        for text, probability, disparity, entropy in columns
     ]
 
 

@@ -8,21 +8,31 @@ from typing import Any
 
 from markupsafe import Markup
 
-from rlsf.report.comparison import ACCURACY, ECE, MODE_NAMES, Metric, ModeComparison
-from rlsf.report.plots import histogram_plot, interval_plot, reliability_plot, risk_coverage_plot, series_plot
+from rlsf.report.comparison import ACCURACY, ECE, MODE_NAMES, ModeComparison
+from rlsf.report.format import number
+from rlsf.report.inputs import CheckpointChoice
+from rlsf.report.plots import (
+    Curve,
+    histogram_plot,
+    interval_plot,
+    reliability_plot,
+    risk_coverage_plot,
+    series_plot,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """One SVG under its heading."""
+    """One SVG under its heading; ``note`` is the number that sums it up."""
 
     heading: str
     svg: Markup
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class FigureRow:
-    """Drawings of one kind, one a decoding mode, with what to look for in them."""
+    """Drawings of one kind on one scale, one a decoding mode, with what to look for in them."""
 
     key: str
     title: str
@@ -30,48 +40,70 @@ class FigureRow:
     drawings: tuple[Drawing, ...]
 
 
-_CURVES: tuple[tuple[str, str, str, Callable[..., str]], ...] = (
-    (
+@dataclass(frozen=True, slots=True)
+class _CurveKind:
+    key: str
+    title: str
+    caption: str
+    measure: tuple[str, str]
+    draw: Callable[..., str]
+    height: Callable[[Mapping[str, Any]], float]
+
+
+_CURVES = (
+    _CurveKind(
         "reliability",
         "Reliability",
         "Answers grouped by confidence. On the diagonal, confidence equals accuracy; below it the model is"
-        " over-confident, above it too modest. The area of a mark is its share of the questions, the band Wilson's"
-        " 95 % interval of its accuracy.",
+        " over-confident, above it too modest. Larger marks hold more questions; thin bars are Wilson's 95\u202f%"
+        " intervals.",
+        ("ece", "ECE"),
         reliability_plot,
+        lambda _: 1.0,
     ),
-    (
+    _CurveKind(
         "risk_coverage",
         "Risk and coverage",
         "If only the most confident share of the questions is answered, how many of those answers are wrong? A curve"
-        " that rises from zero means that confidence knows which answers to withhold.",
+        " that stays low until far to the right means that confidence knows which answers to withhold.",
+        ("aurc", "AURC"),
         risk_coverage_plot,
+        lambda point: point["risk"],
     ),
-    (
+    _CurveKind(
         "histogram",
         "Confidence",
         "Where the confidences lie. Right answers are solid, wrong ones hatched: two heaps apart are useful, one heap"
         " at 1.0 says nothing.",
+        ("mean_confidence", "mean"),
         histogram_plot,
+        lambda one: one["correct"] + one["wrong"],
     ),
 )
 
-#: Training curves: title, keys of the event with their labels, whether the values are proportions.
-_SERIES: tuple[tuple[str, dict[str, str], bool], ...] = (
-    ("Loss", {"loss": "loss"}, False),
-    ("Chosen trace preferred", {"rewards/accuracies": "accuracy"}, True),
-    ("Reward margin", {"rewards/margins": "margin"}, False),
-    ("Log-probability of the traces (nats)", {"logps/chosen": "chosen", "logps/rejected": "rejected"}, False),
-    ("Agreement on unlabelled held-out prompts", {"agreement": "agreement"}, True),
-    ("Tokens per probe answer", {"mean_tokens": "tokens"}, False),
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    title: str
+    keys: Mapping[str, str]
+    share: bool = False
+
+
+_SERIES = (
+    _Series("Loss", {"loss": "loss"}),
+    _Series("Chosen trace preferred", {"rewards/accuracies": "accuracy"}, share=True),
+    _Series("Reward margin", {"rewards/margins": "margin"}),
+    _Series("Log-probability, nats", {"logps/chosen": "chosen", "logps/rejected": "rejected"}),
+    _Series("Agreement of the label-free probe", {"agreement": "agreement"}, share=True),
+    _Series("Tokens per probe answer", {"mean_tokens": "tokens"}),
 )
 
 
 def headline_figures(comparisons: Sequence[ModeComparison]) -> list[Drawing]:
     """Accuracy and calibration error of every mode with their intervals."""
-    metrics: tuple[Metric, ...] = (ACCURACY, ECE)
     return [
         Drawing(metric.name, Markup(interval_plot(comparisons, metric, f"interval-{metric.key}")))
-        for metric in metrics
+        for metric in (ACCURACY, ECE)
         if any(mode.cell(metric).before.value is not None for mode in comparisons)
     ]
 
@@ -80,35 +112,57 @@ def curve_rows(summary: Mapping[str, Any]) -> list[FigureRow]:
     """Reliability, risk-coverage and histogram of every decoding mode that has the curve."""
     before: Mapping[str, Any] = summary.get("before") or {}
     after: Mapping[str, Any] = summary.get("after") or {}
+    modes = (*MODE_NAMES, *(mode for mode in before if mode not in MODE_NAMES))
     rows = []
-    for key, title, caption, draw in _CURVES:
-        drawings = []
-        for mode in (*MODE_NAMES, *(mode for mode in before if mode not in MODE_NAMES)):
-            curve = _curve(before.get(mode), key)
-            if curve:
-                name = MODE_NAMES.get(mode, mode)
-                identity = f"{key.replace('_', '-')}-{len(drawings)}"
-                drawings.append(Drawing(name, Markup(draw(curve, _curve(after.get(mode), key), identity, name))))
+    for kind in _CURVES:
+        curves = {mode: (_curve(before.get(mode), kind.key), _curve(after.get(mode), kind.key)) for mode in modes}
+        heights = [kind.height(one) for pair in curves.values() for curve in pair for one in curve or ()]
+        drawings = [
+            Drawing(
+                heading=MODE_NAMES.get(mode, mode),
+                svg=Markup(
+                    kind.draw(
+                        *pair,
+                        f"{kind.key.replace('_', '-')}-{mode.replace('_', '-')}",
+                        MODE_NAMES.get(mode, mode),
+                        top=max(heights),
+                    )
+                ),
+                note=_note(kind.measure, before[mode], after.get(mode)),
+            )
+            for mode, pair in curves.items()
+            if pair[0]
+        ]
         if drawings:
-            rows.append(FigureRow(key, title, caption, tuple(drawings)))
+            rows.append(FigureRow(kind.key, kind.title, kind.caption, tuple(drawings)))
     return rows
 
 
-def training_figures(events: Sequence[Mapping[str, Any]]) -> list[Drawing]:
+def training_figures(
+    events: Sequence[Mapping[str, Any]], checkpoints: Sequence[CheckpointChoice] = ()
+) -> list[Drawing]:
     """Curves of the measured training events; several rounds follow one another on the axis of steps."""
     offsets = _round_offsets(events)
+    kept = [offsets.get(place, 0) + choice.best_step for place, choice in enumerate(checkpoints, 1)]
     drawings = []
-    for title, keys, share in _SERIES:
-        series = {label: _points(events, key, offsets) for key, label in keys.items()}
+    for kind in _SERIES:
+        series = {label: _points(events, key, offsets) for key, label in kind.keys.items()}
         series = {label: points for label, points in series.items() if len(points) > 1}
         if series:
-            svg = series_plot(series, f"training-{len(drawings)}", f"{title} over optimiser steps", share=share)
-            drawings.append(Drawing(title, Markup(svg)))
+            title = f"{kind.title} over optimiser steps"
+            svg = series_plot(series, f"training-{len(drawings)}", title, share=kind.share, kept=kept)
+            drawings.append(Drawing(kind.title, Markup(svg)))
     return drawings
 
 
-def _curve(values: Mapping[str, Any] | None, key: str) -> Sequence[Mapping[str, Any]] | None:
+def _curve(values: Mapping[str, Any] | None, key: str) -> Curve | None:
     return ((values or {}).get("curves") or {}).get(key)
+
+
+def _note(measure: tuple[str, str], before: Mapping[str, Any], after: Mapping[str, Any] | None) -> str:
+    key, name = measure
+    values = [one.get(key) for one in (before, after) if one is not None]
+    return f"{name} {' → '.join(number(value, 3) for value in values)}"
 
 
 def _round_offsets(events: Sequence[Mapping[str, Any]]) -> dict[int, float]:

@@ -16,10 +16,11 @@ from rlsf import __version__
 from rlsf.report import format
 from rlsf.report.browser import panels
 from rlsf.report.choice import outcome_counts
-from rlsf.report.comparison import HEADLINE, compare
+from rlsf.report.comparison import HEADLINE, MODE_NAMES, compare
 from rlsf.report.figures import curve_rows, headline_figures, training_figures
 from rlsf.report.inputs import ReportInputs
 from rlsf.report.limits import limits
+from rlsf.report.names import short_name
 from rlsf.report.verdict import remarks, verdict
 
 
@@ -49,15 +50,25 @@ def render_report(inputs: ReportInputs) -> str:
             remarks=remarks(comparisons),
             headline_figures=headline_figures(comparisons) if comparisons else [],
             curve_rows=curve_rows(summary),
-            training_figures=training_figures(inputs.events),
+            training_figures=training_figures(inputs.events, inputs.checkpoints),
+            model_name=short_name(inputs.recipe.model.path),
             durations=durations(inputs),
             outcomes=outcome_counts(inputs.outcomes),
             panels=panels(inputs.questions),
             environment=environment_rows(inputs.environment),
-            definitions=summary.get("definitions") or {},
+            definitions=definitions(summary),
             limits=limits(inputs.summary),
         )
     )
+
+
+def definitions(summary: Mapping[str, Any]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The evaluation's own definitions: of what the page shows, and of what else ``summary.json`` holds."""
+    names = {metric.key: metric.name for metric in HEADLINE} | {"aurc": "AURC"} | MODE_NAMES
+    known: Mapping[str, str] = summary.get("definitions") or {}
+    shown = [(name, known[key]) for key, name in names.items() if key in known]
+    others = [(key.replace("_", " "), text) for key, text in known.items() if key not in names]
+    return shown, others
 
 
 def durations(inputs: ReportInputs) -> list[tuple[str, float]]:

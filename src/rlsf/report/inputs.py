@@ -65,14 +65,23 @@ class RankingCounts:
     prompts_with_pairs: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CheckpointChoice:
+    """What one round of training ended with: ``best_step`` is the one whose policy was kept, for ``reason``."""
+
+    steps: int
+    best_step: int
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ReportInputs:
     """One run, as the report and the model card tell it.
 
     ``summary`` is ``evaluation/summary.json`` (its ``after`` may be missing or None), ``environment`` is
-    ``environment.json``, ``events`` are the lines of ``metrics.jsonl`` and ``rounds`` has one entry per
-    self-training round. ``outcomes`` gives, for every evaluated question, whether the greedy answer was right
-    before and after (None: not graded, or not measured).
+    ``environment.json``, ``events`` are the lines of ``metrics.jsonl``; ``rounds`` and ``checkpoints`` have one
+    entry per self-training round. ``outcomes`` gives, for every evaluated question, whether the greedy answer was
+    right before and after (None: not graded, or not measured).
     """
 
     name: str
@@ -80,6 +89,7 @@ class ReportInputs:
     environment: Mapping[str, Any]
     summary: Mapping[str, Any] | None = None
     rounds: tuple[RankingCounts, ...] = ()
+    checkpoints: tuple[CheckpointChoice, ...] = ()
     events: tuple[Mapping[str, Any], ...] = ()
     questions: tuple[QuestionView, ...] = ()
     outcomes: Mapping[str, tuple[bool | None, bool | None]] = field(default_factory=dict)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,80 +10,75 @@ from huggingface_hub import ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rlsf import __version__
+from rlsf.recipes.recipe import Recipe
 from rlsf.report.comparison import HEADLINE, compare
 from rlsf.report.html import environment_rows
 from rlsf.report.inputs import ReportInputs
 from rlsf.report.limits import limits
+from rlsf.report.names import is_hub_id, short_name
 from rlsf.report.verdict import verdict
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def model_card(inputs: ReportInputs) -> str:
     """Markdown with YAML front matter as the Hub reads it.
 
-    No licence is claimed: it follows from the base model's and the data's. A base model from a local folder is
-    named without its path and left out of the front matter, where only Hub ids are valid.
+    No licence is claimed: it follows from the base model's and the data's. Local models and files are named
+    without their folders, and a local base model is left out of the front matter, where only Hub ids are valid.
     """
-    base = inputs.recipe.model.path
-    summary = inputs.summary or {}
-    comparisons = compare(summary)
-    text = (
+    recipe = inputs.recipe
+    comparisons = compare(inputs.summary or {})
+    recipe_yaml = yaml.safe_dump(_without_folders(recipe), sort_keys=False, allow_unicode=True)
+    return (
         _environment()
         .get_template("model_card.md.j2")
         .render(
-            front_matter=_front_matter(inputs),
+            front_matter=_front_matter(recipe),
             inputs=inputs,
-            recipe=inputs.recipe,
-            adapter=inputs.recipe.training.lora is not None,
-            base=base if base is None or _from_hub(base) else Path(base).name,
-            on_hub=_from_hub(base),
-            prompts=_source(inputs.recipe.prompts.path, inputs.recipe.prompts.preset),
+            recipe=recipe,
+            adapter=recipe.training.lora is not None,
+            base=short_name(recipe.model.path),
+            prompts=" ".join(filter(None, (recipe.prompts.preset, short_name(recipe.prompts.path)))) or "not recorded",
             version=__version__,
             metrics=HEADLINE,
             comparisons=comparisons,
             verdict=verdict(comparisons),
             limits=limits(inputs.summary),
             environment=environment_rows(inputs.environment),
-            recipe_yaml=yaml.safe_dump(inputs.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+            recipe_yaml=recipe_yaml,
+            fence="`" * max(3, *(len(run) + 1 for run in re.findall("`+", recipe_yaml)), 0),
         )
     )
-    return text
 
 
-def _front_matter(inputs: ReportInputs) -> str:
-    adapter = inputs.recipe.training.lora is not None
+def _front_matter(recipe: Recipe) -> str:
+    adapter = recipe.training.lora is not None
     fields: dict[str, Any] = {
         "library_name": "peft" if adapter else "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["rlsf", "trl", "dpo", "self-feedback", "calibration"],
     }
-    if _from_hub(inputs.recipe.model.path):
-        fields["base_model"] = inputs.recipe.model.path
-    text = ModelCardData(**fields).to_yaml()
-    if "base_model" in fields:
-        text += f"\nbase_model_relation: {'adapter' if adapter else 'finetune'}"
-    return text
+    if is_hub_id(recipe.model.path):
+        fields["base_model"] = recipe.model.path
+        fields["base_model_relation"] = "adapter" if adapter else "finetune"
+    return ModelCardData(**fields).to_yaml()
 
 
-def _from_hub(path: str | None) -> bool:
-    """Whether a model was named by its Hub id: transformers takes a folder of that name first."""
-    return path is not None and _HUB_ID.fullmatch(path) is not None and not Path(path).exists()
-
-
-def _source(path: str | None, preset: str | None) -> str:
-    """The data set by name, without the folders of the machine it was on."""
-    name = None if path is None else path if _HUB_ID.fullmatch(path) and not Path(path).exists() else Path(path).name
-    return " ".join(part for part in (f"preset {preset}" if preset else None, name) if part) or "not recorded"
+def _without_folders(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain data, its paths shortened to names: a published card tells nothing of a private machine."""
+    data = recipe.model_dump(mode="json")
+    for section in ("model", "prompts", "evaluation_data"):
+        if data.get(section) and data[section].get("path"):
+            data[section]["path"] = short_name(data[section]["path"])
+    return data
 
 
 def _environment() -> Environment:
-    environment = Environment(
+    """Markdown is not HTML: nothing is escaped, and nothing that a model wrote is put in."""
+    return Environment(
         loader=PackageLoader("rlsf.report"),
-        autoescape=False,  # Markdown; what is put in comes from the recipe and the environment, and is fenced
+        autoescape=False,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment

@@ -28,8 +28,8 @@ _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 def interval_plot(comparisons: Sequence[ModeComparison], metric: Metric, name: str) -> str:
     """One row a decoding mode: the value before and after with their 95 % intervals."""
     with house_style():
-        figure = Figure(figsize=(4.6, 0.62 + 0.52 * len(comparisons)))
-        axes = figure.add_axes((0.235, 0.27, 0.735, 0.70))
+        figure = Figure(figsize=(4.1, 0.6 + 0.46 * len(comparisons)))
+        axes = figure.add_axes((0.25, 0.28, 0.72, 0.70))
         for row, mode in enumerate(comparisons):
             cell = mode.cell(metric)
             offset = 0.0 if cell.after is None else 0.15
@@ -65,15 +65,15 @@ def _whisker(axes: Axes, estimate: Estimate, metric: Metric, y: float, colour: s
     )
 
 
-def reliability_plot(before: Curve, after: Curve | None, name: str, mode: str) -> str:
-    """Accuracy against mean confidence, one mark a non-empty bin, its area proportional to the number of questions."""
+def reliability_plot(before: Curve, after: Curve | None, name: str, mode: str, *, top: float = 1.0) -> str:
+    """Accuracy against mean confidence, one mark a non-empty bin, its area growing with the number of questions."""
     with house_style():
         figure, axes = _square()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
         _bins(axes, before, "o", _BEFORE, filled=False)
         if after is not None:
             _bins(axes, after, "s", _AFTER, filled=True)
-        _unit(axes, "Mean confidence", "Accuracy")
+        _unit(axes, "Mean confidence", "Accuracy", top)
         title = f"Reliability diagram, {mode}: accuracy against confidence; the diagonal is perfect calibration"
         return inline_svg(figure, name, title)
 
@@ -86,13 +86,13 @@ def _bins(axes: Axes, bins: Curve, marker: str, line: Any, *, filled: bool) -> N
     y = [one["accuracy"] for one in kept]
     for one in kept:
         if one.get("interval") is not None:
-            axes.plot([one["mean_confidence"]] * 2, one["interval"], color=line["color"], linewidth=3.2, alpha=0.18)
+            axes.plot([one["mean_confidence"]] * 2, one["interval"], color=line["color"], linewidth=1, alpha=0.4)
     counts = np.array([one["count"] for one in kept], dtype=float)
-    axes.plot(x, y, alpha=0.75, **line)
+    axes.plot(x, y, alpha=0.6, **line)
     axes.scatter(
         x,
         y,
-        s=14 + 120 * counts / counts.sum(),
+        s=10 + 160 * counts / counts.sum(),
         marker=marker,
         facecolors=line["color"] if filled else "none",
         edgecolors=line["color"],
@@ -102,36 +102,32 @@ def _bins(axes: Axes, bins: Curve, marker: str, line: Any, *, filled: bool) -> N
     )
 
 
-def risk_coverage_plot(before: Curve, after: Curve | None, name: str, mode: str) -> str:
+def risk_coverage_plot(before: Curve, after: Curve | None, name: str, mode: str, *, top: float = 1.0) -> str:
     """Share of wrong answers among the most confident ones, against the share of questions answered."""
     with house_style():
         figure, axes = _square()
-        tallest = 0.0
         for curve, line in ((before, _BEFORE), (after, _AFTER)):
             if not curve:
                 continue
             points = _thin(curve)
-            risks = [one["risk"] for one in points]
-            tallest = max(tallest, *risks)
-            axes.plot([one["coverage"] for one in points], risks, **line)
-        _unit(axes, "Coverage (most confident first)", "Risk (share wrong)")
-        axes.set_ylim(0, min(1.0, max(0.1, tallest * 1.08)))
+            axes.plot([one["coverage"] for one in points], [one["risk"] for one in points], **line)
+        _unit(axes, "Coverage (most confident first)", "Risk (share wrong)", min(1.0, max(0.1, top * 1.06)))
         return inline_svg(figure, name, f"Risk-coverage curve, {mode}: error among the most confident answers")
 
 
-def histogram_plot(before: Curve, after: Curve | None, name: str, mode: str) -> str:
+def histogram_plot(before: Curve, after: Curve | None, name: str, mode: str, *, top: float) -> str:
     """How many answers at each confidence, right ones solid and wrong ones hatched, before above after."""
     with house_style():
         panels = [("before", before)] if after is None else [("before", before), ("after", after)]
         figure = Figure(figsize=(3.1, 3.0))
-        top = max((one["correct"] + one["wrong"] for _, bins in panels for one in bins), default=1)
         for position, (label, bins) in enumerate(panels):
             height = (0.83 - 0.07 * (len(panels) - 1)) / len(panels)
             bottom = 0.15 + (len(panels) - 1 - position) * (height + 0.07)
             axes = figure.add_axes((0.19, bottom, 0.77, height))
             _stack(axes, bins, top)
             axes.set_ylabel("Answers")
-            axes.text(0.02, 0.97, label, transform=axes.transAxes, va="top", color=INK, fontweight="bold")
+            if after is not None:
+                axes.text(0.02, 0.97, label, transform=axes.transAxes, va="top", color=INK, fontweight="bold")
             if position < len(panels) - 1:
                 axes.tick_params(labelbottom=False)
             else:
@@ -154,34 +150,46 @@ def _stack(axes: Axes, bins: Curve, top: float) -> None:
     axes.grid(visible=False, axis="x")
 
 
-def series_plot(series: Mapping[str, Sequence[tuple[float, float]]], name: str, title: str, *, share: bool) -> str:
-    """Curves over optimiser steps; the second is dashed. ``share``: the values are proportions, drawn in per cent."""
+def series_plot(
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    name: str,
+    title: str,
+    *,
+    share: bool = False,
+    kept: Sequence[float] = (),
+) -> str:
+    """Curves over optimiser steps, the second dashed. ``share``: proportions, drawn in per cent. ``kept``: the steps
+    whose policies were kept, marked by dotted lines."""
     with house_style():
         figure = Figure(figsize=(3.1, 2.1))
-        axes = figure.add_axes((0.175, 0.2, 0.79, 0.74))
-        styles: Any = ({"color": AFTER, "linestyle": "-"}, {"color": BEFORE, "linestyle": (0, (4, 2))})
+        axes = figure.add_axes((0.19, 0.2, 0.77, 0.74))
+        for step in kept:
+            axes.axvline(step, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
         for position, (label, points) in enumerate(series.items()):
-            style = styles[position % 2]
-            marker = "o" if len(points) <= 12 else None
-            steps, values = zip(*_thin(points), strict=True)
-            axes.plot(steps, values, linewidth=1.6, marker=marker, markersize=3.5, **style)
-            if len(series) > 1:
-                axes.annotate(
-                    label,
-                    (steps[-1], values[-1]),
-                    xytext=(-3, 5 if position == 0 else -5),
-                    textcoords="offset points",
-                    ha="right",
-                    va="bottom" if position == 0 else "top",
-                    color=style["color"],
-                )
+            _line(axes, points, second=position % 2 == 1, label=label if len(series) > 1 else None)
         axes.set_xlabel("Optimiser step")
         axes.margins(y=0.18)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         if share:
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="\u202f%"))
         return inline_svg(figure, name, title)
+
+
+def _line(axes: Axes, points: Sequence[tuple[float, float]], *, second: bool, label: str | None) -> None:
+    style = _BEFORE if second else _AFTER
+    steps, values = zip(*_thin(points), strict=True)
+    axes.plot(steps, values, marker="o" if len(points) <= 12 else None, markersize=3.5, **style)
+    if label is not None:
+        axes.annotate(
+            label,
+            (steps[-1], values[-1]),
+            xytext=(-2, -5 if second else 5),
+            textcoords="offset points",
+            ha="right",
+            va="top" if second else "bottom",
+            color=style["color"],
+        )
 
 
 def _square() -> tuple[Figure, Axes]:
@@ -189,9 +197,9 @@ def _square() -> tuple[Figure, Axes]:
     return figure, figure.add_axes((0.19, 0.15, 0.77, 0.82))
 
 
-def _unit(axes: Axes, x: str, y: str) -> None:
+def _unit(axes: Axes, x: str, y: str, top: float) -> None:
     axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, top)
     axes.set_xticks(_QUARTERS)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     for axis in (axes.xaxis, axes.yaxis):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlsf.report.comparison import ACCURACY, AUROC, BRIER, ECE, TOKENS, Cell, Judgement, Metric, ModeComparison
-from rlsf.report.format import THIN
+from rlsf.report.format import THIN, number
+
+#: No-break space: an arrow stays with its numbers.
+_SOLID = "\u00a0"
 
 _WORDS: dict[Judgement, str] = {
     "better": "improved",
-    "worse": "became worse",
-    "unclear": "did not change distinguishably",
+    "worse": "got worse",
+    "unclear": "shows no distinguishable change",
     "neutral": "changed",
 }
 
@@ -77,7 +80,7 @@ def _named(mode: ModeComparison, metric: Metric) -> str:
 
 def _from_to(cell: Cell) -> str:
     after = cell.metric.value(cell.after.value if cell.after else None)
-    return f"{cell.metric.value(cell.before.value)} → {after}"
+    return f"{cell.metric.value(cell.before.value)}{_SOLID}→{_SOLID}{after}"
 
 
 def _difference(cell: Cell) -> str:
@@ -103,11 +106,12 @@ def _latent(first: ModeComparison, others: list[ModeComparison]) -> str | None:
 
 
 def _other_metrics(mode: ModeComparison) -> str | None:
-    moved = [(cell, _WORDS[cell.judgement]) for cell in (mode.cell(BRIER), mode.cell(AUROC)) if _moved(cell)]
-    if not moved:
+    cells = [cell for cell in (mode.cell(BRIER), mode.cell(AUROC)) if cell.judgement in ("better", "worse")]
+    if not cells:
         return None
-    parts = [f"{cell.metric.name} {word} ({_from_to(cell)})" for cell, word in moved]
-    return f"Of the other measures of the confidence of {mode.name} decoding, {' and '.join(parts)}."
+    names = {BRIER: "the Brier score", AUROC: "AUROC"}
+    parts = [f"{names[cell.metric]} {_WORDS[cell.judgement]} ({_from_to(cell)})" for cell in cells]
+    return f"{mode.name} decoding's confidence by other measures: {' and '.join(parts)}."
 
 
 def _length(mode: ModeComparison) -> str | None:
@@ -117,7 +121,11 @@ def _length(mode: ModeComparison) -> str | None:
     ratio = cell.after.value / cell.before.value
     if 0.95 <= ratio <= 1.05:
         return None
-    return f"{mode.name} answers now take {_from_to(cell)} tokens on average, {ratio:.2g} times as many."
+    word = "longer" if ratio > 1 else "shorter"
+    return (
+        f"{mode.name} answers became {word}: {TOKENS.value(cell.before.value)} tokens on average before,"
+        f" {TOKENS.value(cell.after.value)} after ({number(ratio, 2)} times)."
+    )
 
 
 def _other_mode(mode: ModeComparison) -> str:
@@ -126,7 +134,3 @@ def _other_mode(mode: ModeComparison) -> str:
         f"{mode.name}: accuracy {_WORDS[accuracy.judgement]} ({_from_to(accuracy)}),"
         f" ECE {_WORDS[ece.judgement]} ({_from_to(ece)})."
     )
-
-
-def _moved(cell: Cell) -> bool:
-    return cell.judgement in ("better", "worse")

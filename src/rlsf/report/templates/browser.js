@@ -5,6 +5,7 @@
   root.classList.add("interactive");
   const panels = [...root.querySelectorAll("details.question")];
   const links = [...root.querySelectorAll(".questions a")];
+  const list = root.querySelector(".questions");
   const readout = root.querySelector(".readout");
 
   const show = (index) => {
@@ -16,6 +17,7 @@
       if (place === index) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
     });
+    list.scrollTop = links[index].offsetTop - list.clientHeight / 3;
     readout.hidden = true;
   };
   const wanted = () => Math.max(0, panels.findIndex((panel) => "#" + panel.id === location.hash));
@@ -53,4 +55,5 @@
   root.addEventListener("click", read);
   window.addEventListener("hashchange", () => show(wanted()));
   show(wanted());
+  if (location.hash.startsWith("#question-")) panels[wanted()].scrollIntoView();
 })();
