@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,8 +60,10 @@ def _change(cell: Cell) -> Text:
 
 
 def _short(cell: Cell, text: str) -> str:
-    """Without the unit, and without the zero before the point of a proportion."""
+    """At most five characters a number: no unit, no zero before the point, no decimals that say nothing at this size."""
     text = text.removesuffix(cell.metric.unit).rstrip()
-    if cell.metric in (ACCURACY, TOKENS):
-        return text
-    return text.replace("0.", ".")
+    if cell.metric is TOKENS:
+        return re.sub(r"(\d{4,})\.\d", r"\1", text)
+    if cell.metric is ACCURACY:
+        return text.replace("100.0", "100")
+    return text.replace("0.", ".").replace("1.000", "1.00")
