@@ -27,9 +27,9 @@ def read_choices(value: Any) -> Choices:
 
     Raises ``ValueError`` with a reason for anything else, for a single option and for more than 26.
     """
-    if isinstance(value, str) and value.strip():
+    if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = json.loads(value) if value.strip() else None
         except json.JSONDecodeError as error:
             raise ValueError(f"the choices are not a JSON array ({error.msg})") from error
     if not value:

@@ -58,7 +58,9 @@ def get_field(row: Row, path: str) -> Any:
 
 
 def has_field(record: Mapping[str, Any], path: str) -> bool:
-    """Whether ``path`` leads to a value, null included."""
+    """Whether ``path`` leads to a value, null included; a whole column is known by name and not read."""
+    if path in record:
+        return True
     try:
         _follow(record, path)
     except _Absent:

@@ -39,7 +39,7 @@ def load_prompts(config: PromptConfig, *, with_gold: bool) -> list[Prompt]:
 
 
 def has_gold(config: PromptConfig) -> bool:
-    """Whether the first record has the field of the gold answers; its value is not read."""
+    """Whether the first record has the field of the gold answers; the values of a column are not read."""
     config = with_defaults(config, evaluation=True)
     first = next(open_rows(config), None)
     if first is None:

@@ -102,16 +102,24 @@ class PromptReader:
         return _encodable(value.strip(), row, path)
 
     def _choices(self, row: Row) -> Choices:
-        if self.shape.choices is None:
+        path = self._choices_path(row)
+        if path is None:
             return Choices()
-        value = get_field(row, self.shape.choices)
+        value = get_field(row, path)
         try:
             choices = read_choices(value)
         except ValueError as error:
-            raise InputError(f"{row.place}: {error} (in {self.shape.choices!r})") from error
+            raise InputError(f"{row.place}: {error} (in {path!r})") from error
         for text in choices.texts:
-            _encodable(text, row, self.shape.choices)
+            _encodable(text, row, path)
         return self.preset.clean_choices(choices) if self.preset and self.preset.clean_choices else choices
+
+    def _choices_path(self, row: Row) -> str | None:
+        """Where the choices are. Under a customary name they are optional: open and closed questions may be mixed."""
+        path = self.shape.choices
+        if self.preset or (path is not None and path not in CHOICES_NAMES):
+            return path
+        return next((name for name in CHOICES_NAMES if row.record.get(name) is not None), None)
 
     def _gold(self, row: Row, choices: Choices) -> str:
         if self.shape.answer is None:

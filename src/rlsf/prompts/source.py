@@ -67,11 +67,10 @@ def with_defaults(config: PromptConfig, *, evaluation: bool) -> PromptConfig:
 
 def open_rows(config: PromptConfig) -> Iterator[Row]:
     """The records of ``config.path``; raises ``InputError`` where there are none to read."""
-    if not config.path:
-        raise InputError("no prompts: give --prompts a file, a dataset id (owner/name) or a preset")
-    path = _local_path(config.path)
+    name = config.path or ""
+    path = _local_path(name)
     if path is None:
-        return hub_rows(config.path, config.subset, config.split)
+        return hub_rows(name, config.subset, config.split)
     if path.is_dir():
         return folder_rows(path, config.subset, config.split)
     reader = READERS.get(path.suffix.lower())
@@ -82,6 +81,8 @@ def open_rows(config: PromptConfig) -> Iterator[Row]:
 
 def _local_path(text: str) -> Path | None:
     """The file or folder, or None for what can only be a hub id."""
+    if not text:
+        raise InputError("no prompts: give --prompts a file, a dataset id (owner/name) or a preset")
     path = Path(text).expanduser()
     if path.exists():
         return path

@@ -59,14 +59,14 @@ def parquet_rows(path: Path) -> Iterator[Row]:
         try:
             return parquet.read(columns=[name]).column(name)
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path}: column {name!r} is damaged ({_first_line(error)})") from error
+            raise InputError(f"{path}: column {name!r} is damaged ({_one_line(error)})") from error
 
     try:
         parquet = pq.ParquetFile(path)
     except PermissionError as error:
         raise InputError(f"{path}: not allowed to read this file: mend its permissions") from error
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a Parquet file ({_first_line(error)})") from error
+        raise InputError(f"{path}: not a Parquet file ({_one_line(error)})") from error
     columns = _Columns(parquet.schema_arrow.names, read)
     return _rows(str(path), columns, parquet.metadata.num_rows)
 
@@ -111,10 +111,10 @@ def _loaded_rows(name: str, load: Callable[[], Any], split: str | None) -> Itera
         )
     except ConnectionError as error:
         raise InputError(
-            f"{name!r} is not a local file or folder, and the hub could not be reached ({_first_line(error)})"
+            f"{name!r} is not a local file or folder, and the hub could not be reached ({_one_line(error)})"
         ) from error
     except (DatasetsError, ValueError, OSError) as error:
-        raise InputError(f"cannot load the dataset {name!r}: {_first_line(error)}") from error
+        raise InputError(f"cannot load the dataset {name!r}: {_one_line(error)}") from error
     if isinstance(loaded, DatasetDict):
         split, loaded = _pick_split(name, {str(key): value for key, value in loaded.items()}, split)
     if not isinstance(loaded, Dataset):
@@ -138,5 +138,6 @@ def _rows(name: str, columns: _Columns, count: int) -> Iterator[Row]:
     return (Row(f"{name}: row {index + 1}", _Record(columns, index)) for index in range(count))
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _one_line(error: Exception, limit: int = 200) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."
