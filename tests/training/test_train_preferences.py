@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from tiny_policy import tiny_model, tiny_pairs, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlsf.errors import InputError, ModelError
+from rlsf.errors import InputError, ModelError, ResourceError
 from rlsf.training import TrainingResult, optimiser_steps, train_preferences
 from rlsf.training.config import LoraSection, SelectionConfig, TrainingConfig
 
@@ -337,6 +338,25 @@ def test_a_gradient_that_is_not_a_number(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="gradient is not a number at training step 1"):
         train(tmp_path, model=model)
     assert not torch.isnan(model.lm_head.weight).any()
+
+
+def test_no_room_for_a_checkpoint(tmp_path: Path) -> None:
+    """A file-size limit from step 3 on stands in for a full disk; the run goes on once there is room again."""
+    train(tmp_path / "whole")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_the_disk(event: dict[str, Any]) -> None:
+        if event["step"] == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+
+    try:
+        with pytest.raises(ResourceError, match=r"no room to write .* continue with --resume; .* is intact"):
+            train(tmp_path / "cut", record=fill_the_disk)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(path.name for path in (tmp_path / "cut" / "checkpoints").glob("*check*")) == ["checkpoint-2"]
+    train(tmp_path / "cut", resume=True)
+    assert_equal_weights(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
 
 
 def test_progress_is_told_every_step(tmp_path: Path) -> None:

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import copy
-import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, TrainerState
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerState
 
 from rlsf.errors import InputError, ResourceError
 from rlsf.models.facts import context_length
 from rlsf.training.checkpoints import TRAINER_STATE, checkpoint_path, latest_checkpoint
 from rlsf.training.collator import PairCollator
 from rlsf.training.config import TrainingConfig
+from rlsf.training.observer import Progress, Record, TrainingObserver
 from rlsf.training.options import lora_config, objective, trainer_arguments
 from rlsf.training.pairs import Pairs, prepare_pairs
 from rlsf.training.policy import low_precision, no_progress_bars, save_policy, special_tokens_kept
 from rlsf.training.preference_trainer import PreferenceTrainer
 from rlsf.training.selection import Probe, Selection
-
-Record = Callable[[dict[str, Any]], None]
-#: Told (steps done, steps in all) at the start and after every optimiser step.
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +47,7 @@ def optimiser_steps(pairs: int, config: TrainingConfig) -> int:
     """Optimiser steps that ``config`` takes over this many pairs, its trainer options aside."""
     if config.max_steps is not None:
         return config.max_steps
-    return int(np.ceil(config.epochs * np.ceil(pairs / config.batch_size)))
+    return math.ceil(config.epochs * math.ceil(pairs / config.batch_size))
 
 
 def train_preferences(
@@ -91,7 +86,7 @@ def train_preferences(
     selection = Selection.load(config.selection, start) if probe and config.selection.enabled else None
     dtype = low_precision(model)
     trainer = build_trainer(model, tokenizer, pairs, config, arguments, selection)
-    trainer.add_callback(_Observer(trainer, selection, probe, record or _ignore, progress or _ignore))
+    trainer.add_callback(TrainingObserver(trainer, selection, probe, record or _ignore, progress or _ignore))
     with no_progress_bars():
         state = _run(trainer, start, selection)
         best_step = state.global_step if selection is None or selection.best_step is None else selection.best_step
@@ -155,68 +150,6 @@ def build_trainer(
     if lora is not None and config.lora is not None:
         _restore_lora_dropout(trainer.model, config.lora.dropout)
     return trainer
-
-
-class _Observer(TrainerCallback):
-    """Reports every step, and probes the policy for the selection."""
-
-    def __init__(
-        self,
-        trainer: PreferenceTrainer,
-        selection: Selection | None,
-        probe: Probe | None,
-        record: Record,
-        progress: Progress,
-    ) -> None:
-        self.trainer = trainer
-        self.selection = selection
-        self.probe = probe
-        self.record = record
-        self.progress = progress
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        self.progress(state.global_step, state.max_steps)
-        if self.selection is not None and not self.selection.probes:
-            self._probe(self.selection, state.global_step)
-            # The start may turn out to be the best; the weights in memory are about to change.
-            self.trainer._save_checkpoint(self.trainer.model, None)
-
-    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        self.progress(state.global_step, state.max_steps)
-        selection = self.selection
-        if selection is None or not selection.due(state.global_step, state.max_steps):
-            return
-        improved = self._probe(selection, state.global_step)
-        control.should_save = control.should_save or improved or selection.stopped
-        control.should_training_stop = control.should_training_stop or selection.stopped
-
-    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if logs and "loss" in logs:
-            self.record({"event": "training", "step": state.global_step, **logs})
-
-    def _probe(self, selection: Selection, step: int) -> bool:
-        assert self.probe is not None
-        trained = self.trainer.model
-        policy: Any = trained.get_base_model() if isinstance(trained, PeftModel) else trained
-        with _undisturbed(policy):
-            measured = dict(self.probe(policy, step))
-        improved = selection.add(step, measured)
-        self.record({"event": "probe", "step": step, **measured})
-        return improved
-
-
-@contextmanager
-def _undisturbed(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode without gradients; random number generators continue afterwards as if nothing had happened."""
-    training, python, numpy_ = model.training, random.getstate(), np.random.get_state()
-    model.eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng():
-            yield
-    finally:
-        model.train(training)
-        random.setstate(python)
-        np.random.set_state(numpy_)
 
 
 def _starting_point(folder: Path, *, resume: bool) -> Path | None:

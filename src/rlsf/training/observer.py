@@ -1,0 +1,82 @@
+"""What is told about a training while it runs, and the probes that the selection reads."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, TrainerCallback, TrainerState
+
+from rlsf.training.preference_trainer import PreferenceTrainer
+from rlsf.training.selection import Probe, Selection
+
+Record = Callable[[dict[str, Any]], None]
+#: Told (steps done, steps in all) at the start and after every optimiser step.
+Progress = Callable[[int, int], None]
+
+
+class TrainingObserver(TrainerCallback):
+    """Reports every step, and probes the policy for the selection."""
+
+    def __init__(
+        self,
+        trainer: PreferenceTrainer,
+        selection: Selection | None,
+        probe: Probe | None,
+        record: Record,
+        progress: Progress,
+    ) -> None:
+        self.trainer = trainer
+        self.selection = selection
+        self.probe = probe
+        self.record = record
+        self.progress = progress
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        self.progress(state.global_step, state.max_steps)
+        if self.selection is not None and not self.selection.probes:
+            self._probe(self.selection, state.global_step)
+            # The start may turn out to be the best; the weights in memory are about to change.
+            self.trainer._save_checkpoint(self.trainer.model, None)
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        self.progress(state.global_step, state.max_steps)
+        selection = self.selection
+        if selection is None or not selection.due(state.global_step, state.max_steps):
+            return
+        improved = self._probe(selection, state.global_step)
+        control.should_save = control.should_save or improved or selection.stopped
+        control.should_training_stop = control.should_training_stop or selection.stopped
+
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if logs and "loss" in logs:
+            self.record({"event": "training", "step": state.global_step, **logs})
+
+    def _probe(self, selection: Selection, step: int) -> bool:
+        assert self.probe is not None
+        trained = self.trainer.model
+        policy: Any = trained.get_base_model() if isinstance(trained, PeftModel) else trained
+        with _undisturbed(policy):
+            measured = dict(self.probe(policy, step))
+        improved = selection.add(step, measured)
+        self.record({"event": "probe", "step": step, **measured})
+        return improved
+
+
+@contextmanager
+def _undisturbed(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode without gradients; random number generators continue afterwards as if nothing had happened."""
+    training, python, numpy_ = model.training, random.getstate(), np.random.get_state()
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            yield
+    finally:
+        model.train(training)
+        random.setstate(python)
+        np.random.set_state(numpy_)
