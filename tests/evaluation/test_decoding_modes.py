@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlsf.answers import Answer
+from rlsf.answers import Answer, Grader
 from rlsf.errors import InputError
 from rlsf.evaluation import EvaluationConfig, Outcome, judge_question, outcomes_to_table, table_to_outcomes
 from rlsf.evaluation.modes import NO_CONFIDENCE
@@ -39,7 +41,7 @@ def traces(*answers: str | None) -> list[Trace]:
     return [trace(index, answer, tokens=index + 3) for index, answer in enumerate(answers)]
 
 
-def equal(answer: str, gold: str) -> bool | None:
+def equal(answer: str, gold: str, choices: Sequence[str]) -> bool | None:
     return answer == gold
 
 
@@ -98,23 +100,41 @@ def test_an_undefined_signal_is_marked_and_loses_to_a_defined_one():
 
 
 def test_an_undecided_grade_is_wrong_and_marked():
-    outcome = judge(["x"], [0.5], grade=lambda answer, gold: None)["greedy"]
+    outcome = judge(["x"], [0.5], grade=lambda answer, gold, choices: None)["greedy"]
     assert (outcome.correct, outcome.graded) == (False, False)
 
 
 def test_each_answer_is_graded_once_in_the_order_answer_gold():
     asked = []
 
-    def grade(answer: str, gold: str) -> bool:
+    def grade(answer: str, gold: str, choices: Sequence[str]) -> bool:
         asked.append((answer, gold))
         return True
 
-    judge(["7", "7", "5"], [0.1, 0.2, 0.9], grade=grade)
+    judge(["7", "7", "5"], [0.1, 0.2, 0.9], grade=grade, modes=("greedy", "cot_decoding"))
     assert sorted(asked) == [("5", "7"), ("7", "7")]
 
 
+def test_equivalent_answers_vote_together_whichever_order_the_grader_needs():
+    # "1/2" and "0.5" make two votes of four; the grader accepts them in one order only.
+    def grade(answer: str, gold: str, choices: Sequence[str]) -> bool:
+        return answer == gold or (answer, gold) == ("0.5", "1/2")
+
+    for answers in (["3", "1/2", "0.5", "4"], ["3", "0.5", "1/2", "4"]):
+        majority = judge(answers, [0.1, 0.2, 0.3, 0.9], grade=grade)["majority"]
+        assert (majority.trace_index, majority.confidence) == (2, 0.5)
+
+
+def test_the_grader_of_the_answers_room_fits():
+    question = Prompt("q1", "Which?", ("a dog", "an ox"), gold="B")
+    with Grader() as grader:
+        outcomes = judge_question(question, traces("an ox", "B", "A"), [0.5, 0.6, 0.7], EvaluationConfig(), grader)
+    assert [outcome.correct for outcome in outcomes] == [True, False, True]
+    assert outcomes[2].confidence == pytest.approx(2 / 3)
+
+
 def test_strict_and_format_free_correctness_differ():
-    wrong_format = judge(["7"], [0.5], grade=lambda answer, gold: False)["greedy"]
+    wrong_format = judge(["7"], [0.5], grade=lambda answer, gold, choices: False)["greedy"]
     assert (wrong_format.correct, wrong_format.correct_flexible) == (False, True)
 
 

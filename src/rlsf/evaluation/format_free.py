@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rlsf.answers.canonical import canonical
-from rlsf.answers.choice import find_choices, option_letters
+from rlsf.answers.choice import find_choices
 from rlsf.answers.number import canonical_number, find_numbers
 
 _WRAPPED = re.compile(r"\\(?:text|mathrm|boxed)\{([^{}]*)\}")
@@ -30,8 +29,6 @@ def bare(text: str) -> str:
     return _DECORATION.sub("", _WRAPPED.sub(r"\1", text.strip())).casefold()
 
 
-def same_but_for_format(answer: str, gold: str, choices: Sequence[str] = ()) -> bool:
-    """Whether two answers differ in case, spaces and wrapping alone; a letter stands for the words of its option."""
-    words = dict(zip(option_letters(choices), choices, strict=False))
-    one, other = (bare(words.get(canonical(text), text)) for text in (answer, gold))
-    return one == other
+def same_but_for_format(answer: str, gold: str) -> bool:
+    """Whether two answers differ in case, spaces and wrapping alone."""
+    return bare(answer) == bare(gold)

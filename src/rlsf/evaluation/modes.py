@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from rlsf.answers import voting
+from rlsf.answers.voting import SameAnswer, Vote
 from rlsf.errors import InputError
 from rlsf.evaluation.config import EvaluationConfig, Mode
 from rlsf.evaluation.format_free import last_reading, same_but_for_format
@@ -12,8 +14,8 @@ from rlsf.evaluation.outcomes import Outcome
 from rlsf.prompts.prompt import Prompt
 from rlsf.traces import Trace
 
-#: (answer, gold) -> equivalent, or None where it could not be decided in time.
-Grade = Callable[[str, str], bool | None]
+#: (answer, gold, texts of the options) -> equivalent, or None where it could not be decided in time.
+Grade = Callable[[str, str, Sequence[str]], bool | None]
 
 NO_CONFIDENCE = "the signal has no value for this trace"
 
@@ -62,50 +64,47 @@ def surest(traces: Sequence[Trace], measured: Sequence[float | None]) -> Choice:
     return _single(traces[best], measured[best])
 
 
-def _answer_groups(traces: Sequence[Trace]) -> list[list[int]]:
-    groups: dict[str, list[int]] = {}
-    for index, trace in enumerate(traces):
-        if trace.answer is not None:
-            groups.setdefault(trace.answer.text, []).append(index)
-    return list(groups.values())
+def _elected(
+    traces: Sequence[Trace], measured: Sequence[float | None], same: SameAnswer, elect: Callable[..., Vote | None]
+) -> Choice:
+    vote = elect([trace.answer.text if trace.answer else None for trace in traces], measured, same)
+    if vote is None:
+        return surest(traces, measured)
+    return Choice(traces[vote.index], min(1.0, vote.weight / len(traces)))
 
 
-def _elect(traces: Sequence[Trace], measured: Sequence[float | None], by_votes: bool) -> Choice:
-    groups = _answer_groups(traces)
-    if not groups:
-        return _single(traces[0], None)
-    held = [0.0 if confidence is None else confidence for confidence in measured]
-    votes = [float(len(group)) for group in groups]
-    total = [sum(held[i] for i in group) for group in groups]
-    first, second = (votes, total) if by_votes else (total, votes)
-    winner = max(range(len(groups)), key=lambda g: (first[g], second[g], -groups[g][0]))
-    shown = max(groups[winner], key=lambda i: (held[i], -i))
-    return Choice(traces[shown], min(1.0, first[winner] / len(traces)))
-
-
-def majority(traces: Sequence[Trace], measured: Sequence[float | None]) -> Choice:
-    """The most frequent answer; its confidence is the share of all K traces that gave it.
+def majority(traces: Sequence[Trace], measured: Sequence[float | None], same: SameAnswer) -> Choice:
+    """The most frequent answer; its confidence is the share of all K traces that gave it, or an equivalent one.
 
     Ties go to the larger summed confidence, then to the earlier trace. The trace shown is the surest of the winners.
     """
-    return _elect(traces, measured, by_votes=True)
+    return _elected(traces, measured, same, voting.majority)
 
 
-def aggregated(traces: Sequence[Trace], measured: Sequence[float | None]) -> Choice:
+def aggregated(traces: Sequence[Trace], measured: Sequence[float | None], same: SameAnswer) -> Choice:
     """The answer with the largest summed confidence: CoT-decoding's weighted aggregation (arXiv 2402.10200, sec. 2.3).
 
     Its confidence is that sum over K: the mean over all traces, 0 for those that answer something else or nothing.
     """
-    return _elect(traces, measured, by_votes=False)
+    return _elected(traces, measured, same, voting.aggregate)
 
 
-def choose(mode: Mode, traces: Sequence[Trace], measured: Sequence[float | None], config: EvaluationConfig) -> Choice:
-    """What ``mode`` settles on, given the K traces of a question and the confidence of each (None: undefined)."""
+def choose(
+    mode: Mode,
+    traces: Sequence[Trace],
+    measured: Sequence[float | None],
+    same: SameAnswer,
+    aggregate: bool = False,
+) -> Choice:
+    """What ``mode`` settles on, given the K traces of a question and the confidence of each (None: undefined).
+
+    ``same`` decides which answers are one in a vote; ``aggregate`` as in ``EvaluationConfig``.
+    """
     if mode == "greedy":
         return greedy(traces, measured)
     if mode == "majority":
-        return majority(traces, measured)
-    return aggregated(traces, measured) if config.aggregate else surest(traces, measured)
+        return majority(traces, measured, same)
+    return aggregated(traces, measured, same) if aggregate else surest(traces, measured)
 
 
 class Verdicts:
@@ -118,12 +117,16 @@ class Verdicts:
     def of(self, answer: str) -> bool | None:
         """Whether ``answer`` is equivalent to the gold answer, None where that is undecided."""
         if answer not in self.known:
-            self.known[answer] = self.grade(answer, self.gold)
+            self.known[answer] = self.grade(answer, self.gold, self.choices)
         return self.known[answer]
+
+    def same(self, one: str, other: str) -> bool | None:
+        """Whether two answers of the model are equivalent in either order: graders need not be symmetric."""
+        return self.grade(one, other, self.choices) or self.grade(other, one, self.choices)
 
     def format_free(self, text: str, answer: str | None) -> bool:
         """Whether a completion says the gold answer in whatever format."""
-        if answer is not None and same_but_for_format(answer, self.gold, self.choices):
+        if answer is not None and same_but_for_format(answer, self.gold):
             return True
         reading = last_reading(text, self.gold, self.choices)
         return reading is not None and bool(self.of(reading))
@@ -150,7 +153,7 @@ def judge_question(
     verdict = Verdicts(question.gold, question.choices, grade)
     outcomes = []
     for mode in config.modes:
-        choice = choose(mode, traces, measured, config)
+        choice = choose(mode, traces, measured, verdict.same, config.aggregate)
         trace = choice.trace
         answer = trace.answer.text if trace.answer else None
         correct = False if answer is None else verdict.of(answer)
