@@ -51,5 +51,5 @@ class RecipeOptions:
         if self.prompts is not None:
             layer["prompts"] = prompt_source(self.prompts).model_dump(exclude_unset=True)
         if self.eval_data is not None:
-            layer["evaluation_data"] = prompt_source(self.eval_data, evaluation=True).model_dump(exclude_unset=True)
+            layer["evaluation_data"] = prompt_source(self.eval_data).model_dump(exclude_unset=True)
         return layer

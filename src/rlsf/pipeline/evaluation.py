@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from rlsf.answers import Grader
+from rlsf.answers.equivalence import Grader
 from rlsf.confidence import get_signal
 from rlsf.evaluation import judge_question, outcomes_to_table, summarise, table_to_outcomes
 from rlsf.files import atomic_path, digest, write_json

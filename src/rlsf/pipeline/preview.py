@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlsf.answers import Grader
+from rlsf.answers.equivalence import Grader
 from rlsf.confidence import get_signal
 from rlsf.errors import InputError
 from rlsf.models import load_model, load_tokenizer, resolve_device

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from rlsf.answers import Grader
+from rlsf.answers.equivalence import Grader
 from rlsf.confidence import get_signal
 from rlsf.evaluation import table_to_outcomes
 from rlsf.files import read_json, write_text
