@@ -4,13 +4,15 @@ import json
 import shutil
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny_models import tiny_llama
 
-from rlsf.errors import InputError, ModelError
+from rlsf.errors import InputError, ModelError, ResourceError
 from rlsf.models import ModelConfig, check_finite, load_model
 
 IDS = torch.tensor([[0, 40, 41, 42]])
@@ -260,3 +262,38 @@ def test_a_hub_id_is_served_from_the_cache(no_hub: Path, model_folder: Path) -> 
     (repository / "refs" / "main").write_text("0123abc")
     model = load_model(ModelConfig(path="someone/tiny", device="cpu"))
     assert torch.equal(model(IDS).logits, tiny_llama()(IDS).logits)
+
+
+def refused(error: type[HfHubHTTPError], status: int) -> HfHubHTTPError:
+    """The exception that the hub's client raises on an answer with this status."""
+    request = httpx.Request("GET", "https://huggingface.co/api/models/someone/tiny")
+    return error(f"{status} from the hub\n\nmore lines", response=httpx.Response(status, request=request))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (refused(RepositoryNotFoundError, 404), "someone/tiny is neither a local folder nor a model on the hub"),
+        (refused(GatedRepoError, 403), "someone/tiny is gated: accept its terms on the hub, then log in"),
+        (refused(RevisionNotFoundError, 404), "someone/tiny has no revision 'v9' on the hub"),
+        (refused(HfHubHTTPError, 500), "the hub refuses someone/tiny: 500 from the hub more lines"),
+        (httpx.ProxyError("no proxy"), "someone/tiny is not a local folder, and the hub could not be reached"),
+    ],
+)
+def test_refusals_of_the_hub(monkeypatch: pytest.MonkeyPatch, error: Exception, message: str) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(InputError, match=message) as caught:
+        load_model(ModelConfig(path="someone/tiny", revision="v9"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_does_not_fit_the_device(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.Module, "to", too_large)
+    with pytest.raises(ResourceError, match=r"does not fit on cpu: use another device, model.dtype=bfloat16"):
+        load_model(config(model_folder))

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
+from datasets.exceptions import DatasetNotFoundError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -142,6 +143,28 @@ def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
         load_prompts(PromptConfig(path="nobody/nothing"), with_gold=False)
     assert str(caught.value).startswith("'nobody/nothing' is not a local file or folder, and the hub could not be")
     assert "\n" not in str(caught.value)
+
+
+def test_a_dataset_that_the_hub_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(name: str, *_: object, **__: object) -> None:
+        raise DatasetNotFoundError(f"Dataset '{name}' doesn't exist on the Hub or cannot be accessed.")
+
+    monkeypatch.setattr("datasets.load_dataset", unknown)
+    with pytest.raises(InputError, match=r"^no such dataset: 'nobody/nothing' is neither a local file or folder nor"):
+        load_prompts(PromptConfig(path="nobody/nothing"), with_gold=False)
+
+
+def test_the_hub_is_asked_for_what_the_preset_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def answer(name: str, subset: str | None, *, split: str | None) -> Dataset:
+        asked.append((name, subset, split))
+        return Dataset.from_list([{"question": "?", "answer": "#### 1"}])
+
+    monkeypatch.setattr("datasets.load_dataset", answer)
+    assert load_prompts(PromptConfig(preset="gsm8k"), with_gold=True) == [Prompt("1", "?", (), "1")]
+    load_prompts(PromptConfig(preset="gsm8k"), with_gold=False)
+    assert asked == [("openai/gsm8k", "main", "test"), ("openai/gsm8k", "main", "train")]
 
 
 def test_blank_lines_and_a_byte_order_mark_are_harmless(tmp_path: Path) -> None:
