@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from rlsf.cli.options import Overrides, RecipeOptions
@@ -46,16 +46,16 @@ def show(found: Preview, console: Console) -> None:
 
 
 def _traces(example: Example) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for title, options in (
-        ("#", {"justify": "right"}),
-        ("answer", {"no_wrap": True}),
-        ("", {"no_wrap": True}),
-        ("confidence", {"justify": "right"}),
-        ("end", {"no_wrap": True}),
-        ("trace", {"overflow": "fold"}),
-    ):
-        table.add_column(title, **options)
+    table = Table(
+        Column("#", justify="right"),
+        Column("answer", no_wrap=True),
+        Column("", no_wrap=True),
+        Column("confidence", justify="right"),
+        Column("end", no_wrap=True),
+        Column("trace", overflow="fold"),
+        box=None,
+        pad_edge=False,
+    )
     for trace, confidence, verdict in zip(example.traces, example.confidences, example.verdicts, strict=True):
         table.add_row(
             str(trace.index),

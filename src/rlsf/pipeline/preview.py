@@ -113,7 +113,9 @@ def _given(recipe: Recipe) -> bool:
 def _verdicts(prompt: Prompt, traces: Sequence[Trace], grader: Grader) -> list[bool | None]:
     if prompt.gold is None:
         return [None] * len(traces)
-    return [trace.answer is not None and bool(grader(trace.answer.text, prompt.gold)) for trace in traces]
+    return [
+        trace.answer is not None and bool(grader(trace.answer.text, prompt.gold, prompt.choices)) for trace in traces
+    ]
 
 
 def _cost(recipe: Recipe, prompts: int, questions: int, traces: Sequence[Trace], seconds: float, pairs: int) -> Cost:

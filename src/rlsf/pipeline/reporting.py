@@ -151,4 +151,4 @@ def _branches(
 def _correct(trace: Trace, prompt: Prompt, grader: Grader | None) -> bool | None:
     if grader is None or prompt.gold is None:
         return None
-    return trace.answer is not None and bool(grader(trace.answer.text, prompt.gold))
+    return trace.answer is not None and bool(grader(trace.answer.text, prompt.gold, prompt.choices))

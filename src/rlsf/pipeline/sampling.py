@@ -101,7 +101,7 @@ def sample_stage(
 
 def make_shard(task: ShardTask) -> ShardCounts:
     """Sample one shard and write it; runs in a worker process."""
-    engine = engine_for(task.model)
+    engine = engine_for(task.model)  # pyright: ignore[reportArgumentType]  frozen models are hashable
     groups = list(engine.sample(task.requests, task.sampling))
     traces = find_answers(engine, engine.tokenizer, groups, task.choices, task.answer)
     table = traces_to_table(traces).replace_schema_metadata({_STAMP: task.stamp.encode()})

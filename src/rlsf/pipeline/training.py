@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rlsf.answers import find_answer
@@ -42,7 +41,7 @@ def train_stage(run: Run, round_: int) -> Manifest:
         return done
     pairs = pq.read_table(run.folder.preferences(round_) / PAIRS)
     held_out = probe_prompts(run, round_)
-    training_pairs = pairs.filter(pc.invert(pc.is_in(pairs["prompt_id"], pa.array(list(held_out), pa.string()))))
+    training_pairs = pairs.filter(pa.array([prompt_id not in held_out for prompt_id in pairs["prompt_id"].to_pylist()]))
     title = f"train, round {round_}" if recipe.training.rounds > 1 else "train"
     with run.progress.stage(title, optimiser_steps(training_pairs.num_rows, recipe.training)) as advance:
         reached = 0
