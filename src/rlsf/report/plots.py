@@ -92,7 +92,7 @@ def _bins(axes: Axes, bins: Curve, marker: str, line: Any, *, filled: bool) -> N
     axes.scatter(
         x,
         y,
-        s=10 + 160 * counts / counts.sum(),
+        s=10 + 110 * counts / counts.sum(),
         marker=marker,
         facecolors=line["color"] if filled else "none",
         edgecolors=line["color"],
@@ -121,13 +121,13 @@ def histogram_plot(before: Curve, after: Curve | None, name: str, mode: str, *, 
         panels = [("before", before)] if after is None else [("before", before), ("after", after)]
         figure = Figure(figsize=(3.1, 3.0))
         for position, (label, bins) in enumerate(panels):
-            height = (0.83 - 0.07 * (len(panels) - 1)) / len(panels)
-            bottom = 0.15 + (len(panels) - 1 - position) * (height + 0.07)
+            height = (0.83 - 0.1 * (len(panels) - 1)) / len(panels) - 0.03
+            bottom = 0.15 + (len(panels) - 1 - position) * (height + 0.1)
             axes = figure.add_axes((0.19, bottom, 0.77, height))
             _stack(axes, bins, top)
             axes.set_ylabel("Answers")
             if after is not None:
-                axes.text(0.02, 0.97, label, transform=axes.transAxes, va="top", color=INK, fontweight="bold")
+                axes.set_title(label, fontsize=9, pad=4)
             if position < len(panels) - 1:
                 axes.tick_params(labelbottom=False)
             else:
@@ -136,12 +136,14 @@ def histogram_plot(before: Curve, after: Curve | None, name: str, mode: str, *, 
 
 
 def _stack(axes: Axes, bins: Curve, top: float) -> None:
-    left = [one["lower"] for one in bins]
-    width = [(one["upper"] - one["lower"]) * 0.86 for one in bins]
-    right = [one["correct"] for one in bins]
-    wrong = [one["wrong"] for one in bins]
-    axes.bar(left, right, width, align="edge", color=RIGHT, linewidth=0)
-    axes.bar(left, wrong, width, right, align="edge", color="none", edgecolor=WRONG, hatch="/////", linewidth=1)
+    for one in bins:
+        width = (one["upper"] - one["lower"]) * 0.86
+        right, wrong = one["correct"], one["wrong"]
+        if right:
+            axes.bar(one["lower"], right, width, align="edge", color=RIGHT, linewidth=0)
+        if wrong:
+            drawn = {"color": "none", "edgecolor": WRONG, "hatch": "/////", "linewidth": 1}
+            axes.bar(one["lower"], wrong, width, right, align="edge", **drawn)
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(0, top * 1.12 or 1)
     axes.set_xticks(_QUARTERS)
@@ -162,34 +164,27 @@ def series_plot(
     whose policies were kept, marked by dotted lines."""
     with house_style():
         figure = Figure(figsize=(3.1, 2.1))
-        axes = figure.add_axes((0.19, 0.2, 0.77, 0.74))
+        axes = figure.add_axes((0.19, 0.2, 0.77, 0.68))
         for step in kept:
             axes.axvline(step, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
         for position, (label, points) in enumerate(series.items()):
-            _line(axes, points, second=position % 2 == 1, label=label if len(series) > 1 else None)
+            _line(axes, points, label, _BEFORE if position % 2 else _AFTER)
+        if len(series) > 1:
+            axes.legend(loc="lower right", bbox_to_anchor=(1.02, 0.97), ncols=2, labelcolor=MUTED, fontsize=8.5)
         axes.set_xlabel("Optimiser step")
         axes.margins(y=0.18)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         if share:
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(-0.02, low), min(1.02, high))
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="\u202f%"))
         return inline_svg(figure, name, title)
 
 
-def _line(axes: Axes, points: Sequence[tuple[float, float]], *, second: bool, label: str | None) -> None:
-    style = _BEFORE if second else _AFTER
+def _line(axes: Axes, points: Sequence[tuple[float, float]], label: str, style: Any) -> None:
     steps, values = zip(*_thin(points), strict=True)
-    axes.plot(steps, values, marker="o" if len(points) <= 12 else None, markersize=3.5, **style)
-    if label is not None:
-        axes.annotate(
-            label,
-            (steps[-1], values[-1]),
-            xytext=(-2, -5 if second else 5),
-            textcoords="offset points",
-            ha="right",
-            va="top" if second else "bottom",
-            color=style["color"],
-        )
+    axes.plot(steps, values, label=label, marker="o" if len(points) <= 12 else None, markersize=3.5, **style)
 
 
 def _square() -> tuple[Figure, Axes]:

@@ -1,4 +1,4 @@
-"""The before/after table a run ends with in the terminal: at most 100 columns, plain text when piped."""
+"""The before/after table a run ends with in the terminal: at most 100 columns (80 at need), plain text when piped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from rlsf.report.comparison import ACCURACY, HEADLINE, TOKENS, Cell, Estimate, Judgement, compare
 
-#: Columns a console needs to print the table without wrapping a cell.
+#: Columns a console needs to print every cell on one line.
 TABLE_WIDTH = 100
 
 _STYLES: dict[Judgement, str] = {"better": "green", "worse": "red", "unclear": "dim", "neutral": ""}
@@ -30,7 +30,8 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     for metric in HEADLINE:
         unit = f", {metric.unit}" if metric.unit else ""
         name = "Tokens" if metric is TOKENS else f"{metric.name}{unit}"
-        table.add_column(name, justify="right", no_wrap=True)
+        # A console narrower than TABLE_WIDTH breaks a cell between the number and its interval or word.
+        table.add_column(name, justify="right", no_wrap=metric is TOKENS)
     for mode in compare(summary):
         if not mode.has_after:
             table.add_row(Text(mode.name, "bold"), "", *(_level(cell, cell.before) for cell in mode.cells))
@@ -60,7 +61,7 @@ def _change(cell: Cell) -> Text:
 
 
 def _short(cell: Cell, text: str) -> str:
-    """At most five characters a number: no unit, no zero before the point, no decimals that say nothing at this size."""
+    """At most five characters a number: no unit, no zero before the point, no decimals that say nothing."""
     text = text.removesuffix(cell.metric.unit).rstrip()
     if cell.metric is TOKENS:
         return re.sub(r"(\d{4,})\.\d", r"\1", text)
