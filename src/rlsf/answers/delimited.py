@@ -9,7 +9,7 @@ from functools import lru_cache
 from rlsf.answers.canonical import canonical
 from rlsf.answers.finding import Occurrence
 
-_BOXED = re.compile(r"\\f?boxed\s*\{")
+_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BRACE = re.compile(r"(?<!\\)[{}]")
 
 

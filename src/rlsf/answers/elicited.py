@@ -1,13 +1,15 @@
 """Answers by asking: an answer prompt after the trace, and the model's continuation aligned back to the trace.
 
 The way of the published RLSF code (arXiv 2507.21931): the answer span is the longest run of tokens that the trace
-shares with the continuation. Three defects of that code are repaired unless ``occurrence="earliest"`` asks for it as
+shares with the continuation. Four defects of that code are repaired unless ``occurrence="earliest"`` asks for it as
 it was:
 
 - of equally long runs it takes the first, where an intermediate result may stand in for the final one: here the last;
 - a full stop shared by both is a span: here the run must hold a token with a letter or digit of the answer;
 - where digits are tokens, the 1 of any 12 is a span for the answer 18: here a number must stand in the trace as a
-  number, and the span covers all of it.
+  number, and the span covers all of it;
+- " B" after an answer prompt and "B" in "(B)" are different tokens of most vocabularies, and nothing is shared: here
+  the last place where the trace writes the answer, in whatever form, is the span then.
 
 The prompt and the continuation are for asking only; the trace keeps its tokens and its text.
 """
@@ -72,14 +74,15 @@ def align(
     """The answer that the continuation names, at the longest run of tokens it shares with the trace.
 
     Special tokens and line breaks are passed over on both sides. ``last`` takes the last of the longest runs that hold
-    a part of the answer; ``earliest`` the first of all the longest runs, as published.
+    a part of the answer, or, where tokens share nothing, the last place that writes it; ``earliest`` takes the first of
+    all the longest runs, as published.
     """
     trace, continuation = TokenText.from_ids(tokenizer, trace_ids), TokenText.from_ids(tokenizer, continuation_ids)
     named = _named_answer(continuation.text, choices)
     if not named:
         return Finding(None, f"the elicited continuation {continuation.text.strip()!r} names no answer")
     answer = named[0].answer
-    places = [] if choices else [number for number in find_numbers(trace.text) if number.answer == answer]
+    places = _places(trace.text, answer, choices)
     trace_tokens, continuation_tokens = _spoken_tokens(trace), _spoken_tokens(continuation)
     counts = np.ones((len(trace_tokens), len(continuation_tokens)), dtype=bool)
     if occurrence == "last":
@@ -89,12 +92,12 @@ def align(
     run = _longest_run(
         np.asarray(trace_ids)[trace_tokens], np.asarray(continuation_ids)[continuation_tokens], counts, occurrence
     )
-    if run is None:
-        return Finding(None, f"the elicited answer {answer!r} does not stand in the trace")
-    start, end = int(trace_tokens[run.start]), int(trace_tokens[run.start + run.length - 1]) + 1
-    if occurrence == "last":
-        start, end = _cover(trace, start, end, places)
-    return Finding(Answer(answer, start, end))
+    if run is not None:
+        start, end = int(trace_tokens[run.start]), int(trace_tokens[run.start + run.length - 1]) + 1
+        return Finding(Answer(answer, *(_cover(trace, start, end, places) if occurrence == "last" else (start, end))))
+    if places and occurrence == "last":
+        return Finding(Answer(answer, *trace.span_of_characters(places[-1].start, places[-1].end)))
+    return Finding(None, f"the elicited answer {answer!r} does not stand in the trace")
 
 
 class _Run(NamedTuple):
@@ -117,6 +120,12 @@ def _named_answer(text: str, choices: Sequence[str]) -> list[Occurrence]:
     else:
         return []
     return [first, *(option for option in options if option.answer == first.answer and option != first)]
+
+
+def _places(text: str, answer: str, choices: Sequence[str]) -> list[Occurrence]:
+    """Where a trace writes an answer, from left to right; an option's own text counts where its letter does not occur."""
+    forms = (find_choices(text, choices), find_options(text, choices)) if choices else (find_numbers(text),)
+    return next(filter(None, ([place for place in form if place.answer == answer] for form in forms)), [])
 
 
 def _spoken_tokens(token_text: TokenText) -> NDArray[np.intp]:

@@ -23,12 +23,13 @@ from rlsf.answers.number import canonical_number
 TIME_LIMIT = 5.0
 
 #: Words, one of them too long for a product of variables: nothing that algebra could equate with other words.
-_PROSE = re.compile(r"(?=.*[A-Za-z]{4})[A-Za-z ,.'’-]+|[A-Za-z]")
+_PROSE = re.compile(r"(?=.*[A-Za-z]{3})[A-Za-z ,.'’-]+|[A-Za-z]")
 #: A number with its unit in words, and words that change the number itself.
 _QUANTITY = re.compile(r"(.*[0-9])\s+([A-Za-z]{2,}(?:\s[A-Za-z]+)*)")
-_NOT_A_UNIT = frozenset(
-    "and or to of over point plus minus times half halves third thirds quarter quarters squared cubed"
-    " percent dozen hundred thousand million billion trillion".split()
+_NOT_A_UNIT = re.compile(
+    r"\b(?:and|or|to|of|over|point|plus|minus|times|half|halves|thirds?|quarters?|squared|cubed|percent|dozen|hundred"
+    r"|thousand|million|billion|trillion)\b",
+    re.IGNORECASE,
 )
 #: Digits up to which fractions are compared exactly; Python refuses to convert texts of thousands of digits.
 _LONGEST_EXACT = 1000
@@ -155,18 +156,16 @@ def _option(text: str, choices: Sequence[str]) -> str | None:
 def _amount(text: str) -> str | None:
     """The number of "18 dollars"."""
     quantity = _QUANTITY.fullmatch(text)
-    if quantity is None or not _NOT_A_UNIT.isdisjoint(quantity[2].lower().split()):
-        return None
-    return canonical_number(quantity[1])
+    return None if quantity is None or _NOT_A_UNIT.search(quantity[2]) else canonical_number(quantity[1])
 
 
 def _equal_numbers(first: str, second: str) -> bool | None:
-    """Exact equality of canonical numbers that are spelt differently.
+    """Exact equality of canonical numbers.
 
     A rounded decimal and a fraction ("0.333333", "1/3") are left to math-verify and its tolerance.
     """
-    if "/" not in first + second:
-        return False
+    if first == second or "/" not in first + second:
+        return first == second
     if max(len(first), len(second)) > _LONGEST_EXACT:
         return None
     if Fraction(first) == Fraction(second):
