@@ -75,8 +75,7 @@ def test_a_forbidden_script_is_blocked_and_reported(page: Path) -> None:
     assert "<title>taken over" not in run.stdout
 
 
-@pytest.mark.parametrize("width", [500, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (500, "dark")])
 def test_screenshots(page: Path, width: int, scheme: str) -> None:
     import matplotlib.image
 

@@ -12,10 +12,11 @@ from rlsf.report.inputs import ReportInputs
 from rlsf.report.table import TABLE_WIDTH, summary_table
 
 
-def printed(summary: Any, *, terminal: bool = False) -> str:
-    console = Console(file=io.StringIO(), width=TABLE_WIDTH, force_terminal=terminal, color_system="standard" if terminal else None)
-    console.print(summary_table(summary))
-    return console.file.getvalue()  # type: ignore[attr-defined]
+def printed(summary: Any, *, terminal: bool = False, width: int = TABLE_WIDTH) -> str:
+    stream = io.StringIO()
+    colours = "standard" if terminal else None
+    Console(file=stream, width=width, force_terminal=terminal, color_system=colours).print(summary_table(summary))
+    return stream.getvalue()
 
 
 @pytest.fixture
@@ -46,6 +47,14 @@ def test_plain_text_within_a_hundred_columns(inputs: ReportInputs, wide: dict[st
     assert "1.00 (1.00–1.00)" in printed(wide)
     assert "100 (100–100)" in printed(wide)
     assert "−31234" in printed(wide)
+
+
+def test_eighty_columns_break_cells_but_lose_nothing(inputs: ReportInputs, wide: dict[str, Any]) -> None:
+    for summary in (inputs.summary, wide):
+        narrow = printed(summary, width=80)
+        assert "…" not in narrow
+        assert max(map(len, narrow.splitlines())) <= 80
+        assert sorted(narrow.replace("─", "").split()) == sorted(printed(summary).replace("─", "").split())
 
 
 def test_colours_on_a_terminal(inputs: ReportInputs) -> None:
