@@ -13,11 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rlsf import __version__
-from rlsf.report import format
 from rlsf.report.browser import panels
 from rlsf.report.choice import outcome_counts
 from rlsf.report.comparison import HEADLINE, MODE_NAMES, compare
 from rlsf.report.figures import curve_rows, headline_figures, training_figures
+from rlsf.report.format import count, number
 from rlsf.report.inputs import ReportInputs
 from rlsf.report.limits import limits
 from rlsf.report.names import short_name
@@ -105,8 +105,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["number"] = format.number
-    environment.filters["whole"] = format.count
+    environment.filters["number"] = number
+    environment.filters["whole"] = count
     return environment
 
 

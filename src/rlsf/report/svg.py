@@ -28,11 +28,10 @@ PALETTE = {
     "after": "#17678f",
     "right": "#1c7a5c",
     "wrong": "#a63a66",
-    "third": "#7a5aa6",
 }
 INK, MUTED, LINE = PALETTE["ink"], PALETTE["muted"], PALETTE["line"]
 BEFORE, AFTER = PALETTE["before"], PALETTE["after"]
-RIGHT, WRONG, THIRD = PALETTE["right"], PALETTE["wrong"], PALETTE["third"]
+RIGHT, WRONG = PALETTE["right"], PALETTE["wrong"]
 
 _STYLE: Any = {
     "svg.fonttype": "none",
