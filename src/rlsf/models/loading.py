@@ -67,7 +67,7 @@ def _load_full(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype | No
 
     folder.require_model()
     try:
-        with _without_load_report():
+        with _quietly():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(folder.path),
                 dtype=dtype or "auto",
@@ -100,18 +100,23 @@ def _require_all_weights(folder: ModelFolder, info: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _without_load_report() -> Iterator[None]:
-    """Keep transformers' table of odd weights off the terminal: what matters in it becomes an error of ours."""
+def _quietly() -> Iterator[None]:
+    """Keep transformers' bar and its table of odd weights off the terminal: what matters becomes an error of ours."""
+    from transformers.utils import logging as transformers_logging
 
     def is_no_report(record: logging.LogRecord) -> bool:
         return "LOAD REPORT" not in record.getMessage()
 
     logger = logging.getLogger("transformers.modeling_utils")
     logger.addFilter(is_no_report)
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         logger.removeFilter(is_no_report)
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _damaged(folder: ModelFolder, error: Exception) -> ModelError:
