@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+
+# The first call of a tokenizer is slow; properties are about results.
+settings.register_profile("without_deadline", deadline=None)
+settings.load_profile("without_deadline")
 
 CORPUS = [
     "The answer is 42. There are 12 apples and 30 pears, so 12 + 30 = 42 in all.",
@@ -116,7 +121,7 @@ def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def tokenizer_of() -> Callable[[str], PreTrainedTokenizerFast]:
     """``tokenizer_of("word_level")``: one tokenizer by name."""
-    return TOKENIZERS.__getitem__
+    return lambda name: TOKENIZERS[name]
 
 
 @pytest.fixture(scope="session")

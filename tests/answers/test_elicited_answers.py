@@ -159,6 +159,16 @@ def test_choices(tokenizer_of, continuation, letter, written) -> None:
     assert written.strip("()") in tokenizer.decode(trace[answer.start : answer.end])
 
 
+def test_an_article_is_no_option(tokenizer_of) -> None:
+    tokenizer = tokenizer_of("byte_level_bpe")
+    trace = ids_of(tokenizer, "Take (A) or (B). A pear is fine.")
+    answer = align(trace, ids_of(tokenizer, " A."), tokenizer, choices=CHOICES).answer
+    assert answer is not None
+    assert "(A" in tokenizer.decode(trace[: answer.end])
+    assert "pear" not in tokenizer.decode(trace[: answer.end])
+    assert align(ids_of(tokenizer, "A bird."), ids_of(tokenizer, "A."), tokenizer, choices=CHOICES).answer is None
+
+
 def test_prompts_by_default_and_by_choice() -> None:
     assert "number" in elicitation_text(ELICITED)
     assert "(A) apples, (B) pears, (C) tickets" in elicitation_text(ELICITED, CHOICES)

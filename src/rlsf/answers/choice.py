@@ -116,6 +116,12 @@ def _option_texts(choices: tuple[str, ...]) -> tuple[re.Pattern[str] | None, dic
     return re.compile(joined, re.IGNORECASE) if joined else None, letter_of_number
 
 
+def announced_letter(text: str, position: int, letters: str) -> Occurrence | None:
+    """The letter that follows an announcement which ends at ``position``."""
+    match = _ANNOUNCED_LETTER.match(text, position)
+    return next(_letters(match, letters), None) if match else None
+
+
 def _announced(text: str, letters: str, options: Sequence[Occurrence]) -> list[Occurrence]:
     found: list[Occurrence] = []
     for announcement in _ANNOUNCEMENT.finditer(text):
@@ -123,11 +129,9 @@ def _announced(text: str, letters: str, options: Sequence[Occurrence]) -> list[O
         lead = _BEFORE_AN_ANNOUNCED_OPTION.match(text, end)
         starts = {end, lead.end() if lead else end}
         option = next((option for option in options if option.start in starts), None)
-        letter = _ANNOUNCED_LETTER.match(text, end)
-        if option is not None:
-            found.append(option)
-        elif letter is not None:
-            found += _letters(letter, letters)
+        named = option or announced_letter(text, end, letters)
+        if named is not None:
+            found.append(named)
     return found
 
 

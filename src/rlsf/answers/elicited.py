@@ -6,8 +6,8 @@ it was:
 
 - of equally long runs it takes the first, where an intermediate result may stand in for the final one: here the last;
 - a full stop shared by both is a span: here the run must hold a token with a letter or digit of the answer;
-- where digits are tokens, the 1 of any 12 is a span for the answer 18: here a number must stand in the trace as a
-  number, and the span covers all of it;
+- where digits are tokens, the 1 of any 12 is a span for the answer 18, as is the article "A" for the option A: here the
+  run must meet a place where the trace writes that number or names that option, and the span covers all of it;
 - " B" after an answer prompt and "B" in "(B)" are different tokens of most vocabularies, and nothing is shared: here
   the last place where the trace writes the answer, in whatever form, is the span then.
 
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlsf.answers.answer import Answer
-from rlsf.answers.choice import find_choices, find_options, option_letters
+from rlsf.answers.choice import announced_letter, find_choices, find_options, option_letters
 from rlsf.answers.config import AnswerConfig
 from rlsf.answers.finding import Finding, Occurrence
 from rlsf.answers.number import find_numbers
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Ids = Sequence[int] | NDArray[np.integer]
 
-_OPENING_LETTER = re.compile(r"[^\w\n]*(?:(?P<upper>[A-Z])|(?P<lower>[a-z])(?=[).]))(?![\w'’])")
+_DECORATION = re.compile(r"[\s:*_\"'`“‘$]*")
 
 
 def elicitation_text(config: AnswerConfig, choices: Sequence[str] = ()) -> str:
@@ -87,8 +87,7 @@ def align(
     counts = np.ones((len(trace_tokens), len(continuation_tokens)), dtype=bool)
     if occurrence == "last":
         counts &= np.array([_carries(continuation, token, named) for token in continuation_tokens], dtype=bool)
-        if not choices:
-            counts &= np.array([_carries(trace, token, places) for token in trace_tokens], dtype=bool)[:, None]
+        counts &= np.array([_carries(trace, token, places) for token in trace_tokens], dtype=bool)[:, None]
     run = _longest_run(
         np.asarray(trace_ids)[trace_tokens], np.asarray(continuation_ids)[continuation_tokens], counts, occurrence
     )
@@ -109,23 +108,19 @@ def _named_answer(text: str, choices: Sequence[str]) -> list[Occurrence]:
     """The first answer in a continuation; a letter may be followed by the text of its option."""
     if not choices:
         return list(find_numbers(text))[:1]
-    opening = _OPENING_LETTER.match(text)
-    letter = ((opening["upper"] or opening["lower"]) if opening else "").upper()
     options = find_options(text, choices)
-    if opening and letter and letter in option_letters(choices):
-        group = "upper" if opening["upper"] else "lower"
-        first = Occurrence(letter, opening.start(group), opening.end(group))
-    elif found := find_choices(text, choices):
-        first = found[0]
-    else:
+    decoration = _DECORATION.match(text)
+    letter = announced_letter(text, decoration.end() if decoration else 0, option_letters(choices))
+    first = letter or next(iter(find_choices(text, choices)), None)
+    if first is None:
         return []
     return [first, *(option for option in options if option.answer == first.answer and option != first)]
 
 
 def _places(text: str, answer: str, choices: Sequence[str]) -> list[Occurrence]:
-    """Where a trace writes an answer, from left to right; an option's own text counts where its letter does not occur."""
-    forms = (find_choices(text, choices), find_options(text, choices)) if choices else (find_numbers(text),)
-    return next(filter(None, ([place for place in form if place.answer == answer] for form in forms)), [])
+    """Where a trace writes an answer, from left to right, an option's own text before its letter."""
+    found = [*find_options(text, choices), *find_choices(text, choices)] if choices else find_numbers(text)
+    return [place for place in found if place.answer == answer]
 
 
 def _spoken_tokens(token_text: TokenText) -> NDArray[np.intp]:
