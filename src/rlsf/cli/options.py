@@ -43,13 +43,15 @@ class RecipeOptions:
 
     def layer(self) -> dict[str, Any]:
         """These options as a layer of a recipe."""
-        from rlsf.prompts import prompt_source
+        from rlsf.prompts import prompt_source, with_defaults
 
         layer: dict[str, Any] = {}
         if self.model is not None:
             layer["model"] = {"path": self.model}
         if self.prompts is not None:
-            layer["prompts"] = prompt_source(self.prompts).model_dump(exclude_unset=True)
+            prompts = with_defaults(prompt_source(self.prompts), evaluation=False)
+            layer["prompts"] = prompts.model_dump(exclude_unset=True)
         if self.eval_data is not None:
-            layer["evaluation_data"] = prompt_source(self.eval_data).model_dump(exclude_unset=True)
+            questions = with_defaults(prompt_source(self.eval_data), evaluation=True)
+            layer["evaluation_data"] = questions.model_dump(exclude_unset=True)
         return layer

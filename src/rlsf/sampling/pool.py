@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rlsf.errors import ResourceError
-from rlsf.models import ModelConfig, load_model, load_tokenizer
+from rlsf.models import ModelConfig, check_vocabulary, load_model, load_tokenizer
 
 if TYPE_CHECKING:
     from rlsf.sampling.transformers_engine import TransformersEngine
@@ -36,7 +36,9 @@ def engine_for(config: ModelConfig) -> TransformersEngine:
     """
     from rlsf.sampling.transformers_engine import TransformersEngine
 
-    return TransformersEngine(load_model(config), load_tokenizer(config))
+    model, tokenizer = load_model(config), load_tokenizer(config)
+    check_vocabulary(model, tokenizer)
+    return TransformersEngine(model, tokenizer)
 
 
 def worker_count(requested: int | Literal["auto"], device: str) -> int:
