@@ -59,9 +59,9 @@ def show_summary(summary: dict | None, console: Console) -> None:
     if summary is None:
         console.print("no --eval-data: nothing was measured", highlight=False)
         return
-    from rlsf.report import summary_table
+    from rlsf.report import TABLE_WIDTH, summary_table
 
-    console.print(summary_table(summary))
+    console.print(summary_table(summary), width=max(TABLE_WIDTH, console.width) if not console.is_terminal else None)
 
 
 def print_recipe(recipe: Recipe) -> None:

@@ -21,6 +21,7 @@ from rlsf.prompts.prompt import Prompt
 from rlsf.report import (
     BranchSet,
     BranchView,
+    CheckpointChoice,
     QuestionView,
     RankingCounts,
     ReportInputs,
@@ -53,6 +54,7 @@ def gather(run: Run, grader: Grader) -> ReportInputs:
         environment=read_json(run.folder.environment_file),
         summary=read_json(run.folder.summary_file) if run.folder.summary_file.exists() else None,
         rounds=tuple(counts for round_ in rounds if (counts := ranking_counts(run, round_)) is not None),
+        checkpoints=tuple(choice for round_ in rounds if (choice := checkpoint_choice(run, round_)) is not None),
         events=tuple(run.metrics.events()),
         questions=(*_held_out(run, outcomes, grader), *_training(run)),
         outcomes=outcomes,
@@ -73,6 +75,15 @@ def ranking_counts(run: Run, round_: int) -> RankingCounts | None:
         pairs=counts["pairs"],
         prompts_with_pairs=counts["prompts"] - counts["prompts_without_pairs"],
     )
+
+
+def checkpoint_choice(run: Run, round_: int) -> CheckpointChoice | None:
+    """Which step of a round was kept, and why; None before it was trained."""
+    manifest = read_manifest(run.folder.checkpoints(round_))
+    if manifest is None:
+        return None
+    counts = manifest.counts
+    return CheckpointChoice(steps=counts["steps"], best_step=counts["best_step"], reason=counts["reason"])
 
 
 def greedy_outcomes(run: Run) -> dict[str, tuple[bool | None, bool | None]]:

@@ -92,9 +92,7 @@ def sample_stage(
             advance(counts.prompts)
     manifest = Manifest("sample", inputs, {**asdict(total), "shards": len(tasks)})
     manifest.write(folder)
-    run.metrics.record(
-        {"event": "sampling", "phase": folder.name, "seconds": time.monotonic() - started, **asdict(total)}
-    )
+    run.metrics.record({"event": "sampling", "phase": title, "seconds": time.monotonic() - started, **asdict(total)})
     _warn(run, title, total)
     return manifest
 

@@ -152,7 +152,7 @@ def to_yaml(recipe: Recipe) -> str:
 
 def flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and leaf values of nested tables."""
-    if isinstance(content, Mapping) and content:
+    if isinstance(content, Mapping) and (content or not prefix):
         for key, value in content.items():
             yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
     else:
