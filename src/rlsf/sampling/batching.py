@@ -11,22 +11,30 @@ _BATCHES_IN_A_WINDOW = 8
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """Bounds on one batch. ``cached_tokens``: rows x length. ``prefill_tokens``: prompts x longest prompt."""
+    """Bounds on one batch. ``cached_tokens``: rows x length. ``prefill_tokens``: prompts x longest prompt.
+
+    With ``shared_prompts`` the rows of a prompt share its states, which then count once.
+    """
 
     rows_per_prompt: int
     new_tokens: int
     cached_tokens: int
     prefill_tokens: int
     mixed_lengths: bool
+    shared_prompts: bool
+
+    def prompt_cost(self, length: int) -> int:
+        """Cached tokens of one prompt and all its rows."""
+        return (1 if self.shared_prompts else self.rows_per_prompt) * length + self.rows_per_prompt * self.new_tokens
 
     def admits(self, prompts: int, longest: int) -> bool:
         """Whether so many prompts, padded to the longest, fit."""
-        rows = prompts * self.rows_per_prompt
-        return rows * (longest + self.new_tokens) <= self.cached_tokens and prompts * longest <= self.prefill_tokens
+        return prompts * self.prompt_cost(longest) <= self.cached_tokens and prompts * longest <= self.prefill_tokens
 
     def rows_at_once(self, longest: int) -> int:
         """How many rows may decode together where one prompt's alone would exceed the bound."""
-        return max(1, self.cached_tokens // (longest + self.new_tokens))
+        own = self.new_tokens if self.shared_prompts else longest + self.new_tokens
+        return max(1, self.cached_tokens // own)
 
 
 def windows(lengths: Sequence[int], limits: BatchLimits) -> Iterator[range]:
@@ -34,7 +42,7 @@ def windows(lengths: Sequence[int], limits: BatchLimits) -> Iterator[range]:
     budget = _BATCHES_IN_A_WINDOW * limits.cached_tokens
     start, used = 0, 0
     for position, length in enumerate(lengths):
-        used += limits.rows_per_prompt * (length + limits.new_tokens)
+        used += limits.prompt_cost(length)
         if used >= budget:
             yield range(start, position + 1)
             start, used = position + 1, 0

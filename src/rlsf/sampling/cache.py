@@ -1,4 +1,4 @@
-"""A key-value cache for rows that fork from shared prompts, grow by one token a step and finish one by one."""
+"""Key-value caches for rows that fork from shared prompts, grow by one token a step and finish one by one."""
 
 from __future__ import annotations
 
@@ -13,72 +13,105 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, get_l
 _GROWTH = 32
 
 
-class SlabLayer(CacheLayerMixin):
-    """Keys and values of one layer in a slab [rows, heads, capacity, dim] that is written in place.
+class Slab:
+    """States [rows, heads, tokens, dim], written in place into a tensor with room for more tokens.
 
-    The library's own layer concatenates a whole new cache at every token. A sliding-window layer keeps all its
-    tokens here, and the mask forgets them.
+    Concatenating, as the library's cache does, copies the whole cache at every token.
+    """
+
+    def __init__(self, states: Tensor, room: int) -> None:
+        self._rows, heads, self._length, dimension = states.shape
+        self._data = states.new_empty(self._rows, heads, self._length + room, dimension)
+        self._data[:, :, : self._length] = states
+
+    def __len__(self) -> int:
+        return self._length
+
+    def append(self, states: Tensor) -> Tensor:
+        """Add the states of new tokens to every row; a view of all states."""
+        end = self._length + states.shape[2]
+        if end > self._data.shape[2]:
+            self._grow(end)
+        self._data[: self._rows, :, self._length : end] = states
+        self._length = end
+        return self._data[: self._rows, :, :end]
+
+    def _grow(self, least: int) -> None:
+        _, heads, capacity, dimension = self._data.shape
+        grown = self._data.new_empty(self._rows, heads, max(least, capacity + max(_GROWTH, capacity // 2)), dimension)
+        grown[:, :, : self._length] = self._data[: self._rows, :, : self._length]
+        self._data = grown
+
+    def keep(self, sources: Tensor, destinations: Tensor, rows: int) -> None:
+        """Copy the rows ``sources`` over ``destinations``, then drop all from number ``rows`` on."""
+        if len(sources):
+            self._data[destinations, :, : self._length] = self._data[sources, :, : self._length]
+        self._rows = rows
+
+
+class SlabLayer(CacheLayerMixin):
+    """One attention layer's cache in two slabs.
+
+    A sliding-window layer keeps all its tokens here too, and the attention mask forgets them.
     """
 
     is_compileable = False
 
-    def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, room: int, sliding: bool) -> None:
+    def __init__(self, keys: Tensor, values: Tensor, room: int, sliding: bool = False) -> None:
         super().__init__()
         self.is_sliding = sliding
         self.is_initialized = True
         self.dtype, self.device = keys.dtype, keys.device
-        self._length = keys.shape[2]
-        self._rows = len(rows)
-        self._key_slab = self._slab(keys, rows, room)
-        self._value_slab = self._slab(values, rows, room)
-
-    @staticmethod
-    def _slab(states: Tensor, rows: Tensor, room: int) -> Tensor:
-        _, heads, length, dimension = states.shape
-        slab = states.new_empty(len(rows), heads, length + room, dimension)
-        slab[:, :, :length] = states[rows]
-        return slab
+        self._slabs = (Slab(keys, room), Slab(values, room))
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing to do: a slab is created with its prompt."""
+        """Nothing to do: a slab is created with its first states."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append the newest token's states; views of everything so far."""
-        end = self._length + key_states.shape[2]
-        if end > self._key_slab.shape[2]:
-            self._key_slab = self._grown(self._key_slab, end)
-            self._value_slab = self._grown(self._value_slab, end)
-        self._key_slab[: self._rows, :, self._length : end] = key_states
-        self._value_slab[: self._rows, :, self._length : end] = value_states
-        self._length = end
-        self.keys = self._key_slab[: self._rows, :, :end]
-        self.values = self._value_slab[: self._rows, :, :end]
+        self.keys, self.values = self._slabs[0].append(key_states), self._slabs[1].append(value_states)
         return self.keys, self.values
 
-    def _grown(self, slab: Tensor, least: int) -> Tensor:
-        _, heads, length, dimension = slab.shape
-        grown = slab.new_empty(self._rows, heads, max(least, length + max(_GROWTH, length // 2)), dimension)
-        grown[:, :, :length] = slab[: self._rows]
-        return grown
-
-    def move(self, sources: Tensor, destinations: Tensor, rows: int) -> None:
-        """Copy rows over others, then drop all from number ``rows`` on."""
-        if len(sources):
-            for slab in (self._key_slab, self._value_slab):
-                slab[destinations, :, : self._length] = slab[sources, :, : self._length]
-        self._rows = rows
+    def keep(self, sources: Tensor, destinations: Tensor, rows: int) -> None:
+        """As ``Slab.keep``."""
+        for slab in self._slabs:
+            slab.keep(sources, destinations, rows)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset of the keys that the mask must cover."""
-        return self._length + query_length, 0
+        return len(self._slabs[0]) + query_length, 0
 
     def get_seq_length(self) -> int:
         """Cached tokens a row."""
-        return self._length
+        return len(self._slabs[0])
 
     def get_max_length(self) -> int:
         """-1: a slab grows."""
         return -1
+
+
+class SlabCache(Cache):
+    """A prefilled cache forked into rows that each own a copy of their prompt's states."""
+
+    def __init__(self, prefilled: Cache, prompts: Tensor, room: int) -> None:
+        self._slab_layers = [
+            SlabLayer(layer.keys[prompts], layer.values[prompts], room, layer.is_sliding)
+            for layer in plain_layers(prefilled)
+        ]
+        super().__init__(layers=[*self._slab_layers])
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep the rows named, in this order; only those that change place are copied."""
+        sources, destinations = changed_places(rows)
+        for layer in self._slab_layers:
+            layer.keep(sources, destinations, len(rows))
+
+
+def changed_places(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Of rows to keep in a new order, those that move: where from and where to."""
+    places = torch.arange(len(rows), device=rows.device)
+    moved = rows != places
+    return rows[moved], places[moved]
 
 
 class UnforgettingLayer(DynamicLayer):
@@ -87,30 +120,18 @@ class UnforgettingLayer(DynamicLayer):
     is_sliding = True
 
 
-class SlabCache(Cache):
-    """One slab for every layer of a prefilled cache."""
-
-    def __init__(self, prefilled: Cache, rows: Tensor, room: int) -> None:
-        prompts: list[Any] = prefilled.layers
-        self._slabs = [SlabLayer(layer.keys, layer.values, rows, room, layer.is_sliding) for layer in prompts]
-        super().__init__(layers=[*self._slabs])
-
-    def keep(self, rows: Tensor) -> None:
-        """Keep the rows named, in this order; only those that change place are copied."""
-        places = torch.arange(len(rows), device=rows.device)
-        moved = rows != places
-        sources, destinations = rows[moved], places[moved]
-        for slab in self._slabs:
-            slab.move(sources, destinations, len(rows))
-
-
 def prefill_cache(config: PreTrainedConfig) -> Cache | None:
-    """An empty cache whose prefilled states a ``SlabCache`` can fork, or None where some layer is of another kind.
+    """An empty cache whose prefilled states can be forked into slabs, or None where some layer is of another kind.
 
     Plain and sliding-window attention qualify; recurrent, chunked, compressed and indexed layers do not.
     """
     types, _ = get_layer_types_and_kwargs(config.get_text_config(decoder=True))
-    slabs = {"full_attention": DynamicLayer, "sliding_attention": UnforgettingLayer}
-    if not set(types) <= slabs.keys():
+    kinds = {"full_attention": DynamicLayer, "sliding_attention": UnforgettingLayer}
+    if not set(types) <= kinds.keys():
         return None
-    return Cache(layers=[slabs[kind]() for kind in types])
+    return Cache(layers=[kinds[kind]() for kind in types])
+
+
+def plain_layers(prefilled: Cache) -> list[Any]:
+    """The layers of a cache from ``prefill_cache``: tensors ``keys`` and ``values``, flag ``is_sliding``."""
+    return list(prefilled.layers)

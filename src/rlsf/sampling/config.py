@@ -30,9 +30,11 @@ class SamplingConfig(Section):
     max_new_tokens: int = Field(default=256, ge=1)
     """Token budget of a trace; a trace cut here is marked truncated."""
     stop: tuple[str, ...] = ()
-    """Strings that end a trace once they appear in it."""
+    """Strings that end a trace once they appear in its text. The token that completes one stays in the trace; the text
+    ends before the string."""
     batch_tokens: int = Field(default=65536, ge=1)
-    """Upper bound on cached tokens (rows x length) decoded at once; results do not depend on it."""
+    """Upper bound on cached tokens decoded at once: rows x (prompt + ``max_new_tokens``), a prompt that its rows share
+    counted once. It bounds memory; results do not depend on it."""
     shard_prompts: int = Field(default=64, ge=1)
     """Prompts per Parquet shard: the unit of work of a process and of resume."""
     workers: int | Literal["auto"] = "auto"

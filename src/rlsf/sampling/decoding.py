@@ -20,6 +20,7 @@ from rlsf.tokenstats.statistics import TokenStatistics
 from rlsf.traces import FinishReason
 
 _REASONS: tuple[FinishReason, ...] = ("eos", "stop", "length")
+_GOING_ON = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,38 +93,35 @@ class Recorder:
 class Decoder:
     """Decodes the rows of a plan. Statistics are those of the raw distribution, at temperature 1."""
 
-    def __init__(self, config: SamplingConfig, eos_ids: tuple[int, ...], stops: StopStrings) -> None:
+    def __init__(self, config: SamplingConfig, eos_ids: Tensor, stops: StopStrings) -> None:
         self._config, self._eos_ids, self._stops = config, eos_ids, stops
 
     def decode(self, prefix: Prefix, prefix_columns: StatisticColumns, plan: RowPlan) -> list[Completion]:
         """Every row of the plan to its end."""
         count, width = len(plan.prompts), int(plan.budgets.max())
-        device = plan.prompts.device
-        eos = torch.tensor(self._eos_ids, device=device)
         history = plan.first_ids.new_zeros(count, width) if self._config.stop else None
-        reasons = torch.zeros(count, dtype=torch.int8, device=device)
+        reasons = torch.full_like(plan.first_ids, _GOING_ON)
         recorder = Recorder()
-        live = torch.arange(count, device=device)
-        ids, columns = plan.first_ids, _of_first_tokens(prefix.logits, prefix_columns, plan)
-        rows = None
-        for step in range(width):
-            recorder.record(live, ids, columns)
-            ended = self._reasons(live, ids, step, plan.budgets, eos, history)
-            kept = _filling_holes(ended < 0)
-            if len(kept) < len(live):
-                reasons[live] = ended
-                live, ids = live[kept], ids[kept]
-                if not len(live):
-                    break
-                if rows is not None:
-                    rows.keep(kept)
-            if rows is None:
-                rows = prefix.fork(plan.prompts[live], width - 1)
-            logits = rows.step(ids)
-            ids, columns = self._next(logits, live, step + 1, plan)
+        live, ids = torch.arange(count, device=plan.prompts.device), plan.first_ids
+        recorder.record(live, ids, _of_first_tokens(prefix.logits, prefix_columns, plan))
+        reasons[live] = self._reasons(live, ids, 0, plan.budgets, history)
+        live, ids = live[reasons == _GOING_ON], ids[reasons == _GOING_ON]
+        if len(live):
+            with prefix.fork(plan.prompts[live], width - 1) as rows:
+                for step in range(1, width):
+                    ids, columns = self._next(rows.step(ids), live, step, plan)
+                    recorder.record(live, ids, columns)
+                    ended = self._reasons(live, ids, step, plan.budgets, history)
+                    reasons[live] = ended
+                    kept = _filling_holes(ended == _GOING_ON)
+                    if not len(kept):
+                        break
+                    if len(kept) < len(live):
+                        live, ids = live[kept], ids[kept]
+                        rows.keep(kept)
         return [
-            Completion(ids, statistics, _REASONS[reason])
-            for (ids, statistics), reason in zip(
+            Completion(token_ids, statistics, _REASONS[reason])
+            for (token_ids, statistics), reason in zip(
                 recorder.completions(count, prefix.logits.shape[1]), reasons.tolist(), strict=True
             )
         ]
@@ -140,16 +138,14 @@ class Decoder:
             raise NonFiniteLogits(int(plan.prompts[live[~finite][0]]), step)
         return ids, columns
 
-    def _reasons(
-        self, live: Tensor, ids: Tensor, step: int, budgets: Tensor, eos: Tensor, history: Tensor | None
-    ) -> Tensor:
-        """For each live row the index of its finish reason, or -1 while it goes on."""
-        ended = torch.where(budgets[live] <= step + 1, 2, -1)
+    def _reasons(self, live: Tensor, ids: Tensor, step: int, budgets: Tensor, history: Tensor | None) -> Tensor:
+        """For each live row the number of its finish reason, or that it goes on. The end of a sequence wins."""
+        ended = torch.where(budgets[live] <= step + 1, _REASONS.index("length"), _GOING_ON)
         if history is not None:
             history[live, step] = ids
-            ended[self._stops.completed(ids, history[live, : step + 1])] = 1
-        ended[torch.isin(ids, eos)] = 0
-        return ended.to(torch.int8)
+            ended[self._stops.completed(ids, history[live, : step + 1])] = _REASONS.index("stop")
+        ended[torch.isin(ids, self._eos_ids)] = _REASONS.index("eos")
+        return ended
 
 
 def _of_first_tokens(logits: Tensor, columns: StatisticColumns, plan: RowPlan) -> StatisticColumns:

@@ -1,22 +1,38 @@
-"""A transformers model seen as next-token logits: prefill prompts once, fork them into rows, step, drop rows."""
+"""A transformers model seen as next-token logits: prefill prompts once, fork them into rows, step, drop rows.
+
+Three kinds of rows, the best that the model allows:
+
+- *branches* share the states of their prompt (``rlsf.sampling.branches``): models whose layers are all plain
+  attention, once a comparison on the model itself has shown the same logits;
+- *copies* own a copy of them, in slabs or, for recurrent and other special layers, in the library's cache;
+- *uncached* rows are read from the start at every step: models without a cache.
+"""
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicCache, LinearAttentionCacheLayerMixin
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, LinearAttentionCacheLayerMixin
 
-from rlsf.sampling.cache import SlabCache, prefill_cache
+from rlsf.models import context_length
+from rlsf.sampling.branches import BranchCache, branching
+from rlsf.sampling.cache import SlabCache, UnforgettingLayer, prefill_cache
 
 #: New tokens for which a slab has room from the start; it grows when they are used up.
-_ROOM = 64
+_ROOM = 48
+
+_log = logging.getLogger(__name__)
+_branching_verdicts: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
 class Rows(Protocol):
@@ -31,88 +47,104 @@ class Rows(Protocol):
         ...
 
 
-class Prefix(Protocol):
-    """Prompts whose forward pass is done."""
-
-    @property
-    def logits(self) -> Tensor:
-        """Logits of the first new token, [P, V]."""
-        ...
-
-    def fork(self, prompts: Tensor, new_tokens: int) -> Rows:
-        """Rows that continue the prompts named (with repeats), [n], by at most so many tokens."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
-class _PaddedPrompts:
-    """Left-padded prompts: ids, mask [P, L], and how many real tokens each has, [P]."""
+class PaddedPrompts:
+    """Left-padded prompts: ids and mask [P, L], and how many real tokens each has, [P]."""
 
     ids: Tensor
     mask: Tensor
     lengths: Tensor
 
-    @property
-    def positions(self) -> Tensor:
-        return (self.mask.cumsum(-1) - 1).clamp_(min=0)
+    @classmethod
+    def of(cls, prompts: Sequence[Sequence[int]], device: torch.device) -> PaddedPrompts:
+        """Any id does for padding: the mask hides it, whether or not the tokenizer has a padding token."""
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        longest = int(lengths.max())
+        ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
+        mask = (torch.arange(longest) >= longest - lengths.unsqueeze(1)).long()
+        return cls(ids.to(device), mask.to(device), lengths.to(device))
 
     @property
-    def padded(self) -> bool:
-        return bool((self.lengths < self.ids.shape[1]).any())
+    def visible(self) -> Tensor | None:
+        """The mask, None where there is no padding."""
+        return self.mask if bool((self.lengths < self.ids.shape[1]).any()) else None
+
+    @property
+    def positions(self) -> Tensor:
+        """The place of each token in its own prompt; learned absolute positions need it said."""
+        return (self.mask.cumsum(-1) - 1).clamp_(min=0)
 
 
 class CausalModel:
     """What the decoding loop needs to know of a model: its forward's options, cache and vocabulary."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self._model = model
+        self.model = model
         unwrap: Any = getattr(model, "get_base_model", lambda: model)  # a PEFT wrapper hides the signature
-        base = unwrap()
-        self._options = frozenset(inspect.signature(type(base).forward).parameters)
+        self._options = frozenset(inspect.signature(type(unwrap()).forward).parameters)
         self._cache_option = next((name for name in ("past_key_values", "cache_params") if name in self._options), None)
-        self.forks_into_slabs = self._cache_option == "past_key_values" and prefill_cache(model.config) is not None
-        self.mixed_lengths = {"attention_mask", "position_ids"} <= self._options and not self._recurrent()
+        self.has_plain_cache = self._cache_option == "past_key_values" and prefill_cache(model.config) is not None
+        self.mixed_lengths = {"attention_mask", "position_ids"} <= self._options and not self._is_recurrent()
         self.last_logits_only = "logits_to_keep" in self._options
         self.device = model.device
 
     @property
     def vocabulary_size(self) -> int:
         """Columns of the logits."""
-        return self._model.config.get_text_config(decoder=True).vocab_size
+        return self.model.config.get_text_config(decoder=True).vocab_size
 
     @property
     def context_length(self) -> int | None:
         """Most tokens of a sequence, None where the model has no positions to run out of."""
-        return getattr(self._model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        return context_length(self.model)
 
-    def _recurrent(self) -> bool:
-        if self.forks_into_slabs:
+    def _is_recurrent(self) -> bool:
+        if self.has_plain_cache:
             return False
-        layers = DynamicCache(config=self._model.config).layers if self._cache_option else []
+        layers = DynamicCache(config=self.model.config).layers if self._cache_option else []
         return not layers or any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers)
+
+    def can_branch(self) -> bool:
+        """Whether rows may share their prompt's states: tried once on the model itself, against copies."""
+        if self.model not in _branching_verdicts:
+            _branching_verdicts[self.model] = self._try_branching()
+        return _branching_verdicts[self.model]
+
+    def _try_branching(self) -> bool:
+        cache = prefill_cache(self.model.config)
+        usual = self.model.config._attn_implementation
+        if not self.has_plain_cache or cache is None or usual not in ("sdpa", "eager"):
+            return False
+        if any(isinstance(layer, UnforgettingLayer) or not isinstance(layer, DynamicLayer) for layer in cache.layers):
+            return False
+        tokens = torch.arange(6, device=self.device) % self.vocabulary_size
+        prefix = self._prefill_cached(PaddedPrompts.of([tokens[:4].tolist(), tokens[4:].tolist()], self.device))
+        rows = torch.tensor([0, 0, 1], device=self.device)
+        try:
+            branched = _trial(prefix.branches(rows, 2), tokens[1:4])
+        except (NotImplementedError, TypeError, RuntimeError) as reason:
+            _log.info("%s cannot share prompts between branches: %s", type(self.model).__name__, reason)
+            return False
+        copied = _trial(prefix.copies(rows, 2), tokens[1:4])
+        tolerance = 1e-3 if copied.dtype == torch.float32 else 5e-2
+        return bool(((branched - copied).abs().max() <= tolerance * (1 + copied.abs().max())).item())
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Prefix:
         """One forward pass over the prompts; equally long ones unless ``mixed_lengths``."""
-        padded = self._pad(prompts)
-        if self._cache_option is None:
-            return _UncachedPrefix(self, padded)
-        cache = prefill_cache(self._model.config) if self.forks_into_slabs else DynamicCache(config=self._model.config)
+        padded = PaddedPrompts.of(prompts, self.device)
+        return _UncachedPrefix(self, padded) if self._cache_option is None else self._prefill_cached(padded)
+
+    def _prefill_cached(self, prompts: PaddedPrompts) -> _CachedPrefix:
+        cache = prefill_cache(self.model.config) if self.has_plain_cache else DynamicCache(config=self.model.config)
         assert cache is not None
-        mask = padded.mask if padded.padded else None
-        logits = self.logits(padded.ids, mask, padded.positions, cache)
-        return _CachedPrefix(self, padded, cache, logits)
+        logits = self.logits(prompts.ids, prompts.visible, prompts.positions, cache)
+        return _CachedPrefix(self, prompts, cache, logits)
 
-    def _pad(self, prompts: Sequence[Sequence[int]]) -> _PaddedPrompts:
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        longest = int(lengths.max())
-        # Any id does for padding: the mask hides it, whether or not the tokenizer has a padding token.
-        ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
-        mask = (torch.arange(longest) >= longest - lengths.unsqueeze(1)).long()
-        return _PaddedPrompts(ids.to(self.device), mask.to(self.device), lengths.to(self.device))
-
-    def logits(self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Cache | None) -> Tensor:
+    def logits(
+        self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Cache | None, **options: Any
+    ) -> Tensor:
         """Logits after the last token of every row, [n, V]."""
-        options: dict[str, Any] = {"use_cache": cache is not None}
+        options["use_cache"] = cache is not None
         if mask is not None:
             options["attention_mask"] = mask
         if "position_ids" in self._options:
@@ -121,28 +153,78 @@ class CausalModel:
             options["logits_to_keep"] = 1
         if cache is not None and self._cache_option is not None:
             options[self._cache_option] = cache
-        return self._model(input_ids=ids, **options).logits[:, -1]
+        return self.model(input_ids=ids, **options).logits[:, -1]
+
+
+class Prefix(Protocol):
+    """Prompts whose forward pass is done."""
+
+    @property
+    def logits(self) -> Tensor:
+        """Logits of the first new token, [P, V]."""
+        ...
+
+    @contextmanager
+    def fork(self, prompts: Tensor, new_tokens: int) -> Iterator[Rows]:
+        """Rows that continue the prompts named (with repeats), [n], by at most so many tokens."""
+        ...
+
+
+def _trial(rows: Any, ids: Tensor) -> Tensor:
+    with rows as opened:
+        opened.step(ids)
+        opened.keep(torch.tensor([0, 2], device=ids.device))
+        return opened.step(ids[:2])
 
 
 class _CachedPrefix:
-    def __init__(self, model: CausalModel, prompts: _PaddedPrompts, cache: Cache, logits: Tensor) -> None:
+    def __init__(self, model: CausalModel, prompts: PaddedPrompts, cache: Cache, logits: Tensor) -> None:
         self.logits = logits
         self._model, self._prompts, self._cache = model, prompts, cache
 
-    def fork(self, prompts: Tensor, new_tokens: int) -> Rows:
-        if self._model.forks_into_slabs:
+    @contextmanager
+    def fork(self, prompts: Tensor, new_tokens: int) -> Iterator[Rows]:
+        kind = self.branches if self._model.can_branch() else self.copies
+        with kind(prompts, new_tokens) as rows:
+            yield rows
+
+    @contextmanager
+    def branches(self, prompts: Tensor, new_tokens: int) -> Iterator[Rows]:
+        """Rows that share the states of their prompts."""
+        cache = BranchCache(self._cache, prompts, self._prompts.visible, min(new_tokens, _ROOM))
+        with branching(self._model.model):
+            yield _BranchRows(self._model, cache, self._prompts.lengths[prompts])
+
+    @contextmanager
+    def copies(self, prompts: Tensor, new_tokens: int) -> Iterator[Rows]:
+        """Rows that own a copy of their prompt's states."""
+        if self._model.has_plain_cache:
             cache: Cache = SlabCache(self._cache, prompts, min(new_tokens, _ROOM))
         else:
             cache = copy.deepcopy(self._cache)
             cache.reorder_cache(cast(torch.LongTensor, prompts))
-        mask = None
-        if self._prompts.padded:
-            mask = self._prompts.mask.new_ones(len(prompts), self._prompts.ids.shape[1] + new_tokens)
-            mask[:, : self._prompts.ids.shape[1]] = self._prompts.mask[prompts]
-        return _CachedRows(self._model, cache, mask, self._prompts.lengths[prompts], self._prompts.ids.shape[1])
+        mask = self._prompts.visible
+        if mask is not None:
+            mask = torch.cat([mask[prompts], mask.new_ones(len(prompts), new_tokens)], dim=1)
+        yield _CopiedRows(self._model, cache, mask, self._prompts.lengths[prompts], self._prompts.ids.shape[1])
 
 
-class _CachedRows:
+class _BranchRows:
+    def __init__(self, model: CausalModel, cache: BranchCache, lengths: Tensor) -> None:
+        self._model, self._cache = model, cache
+        self._positions = lengths.unsqueeze(1)
+
+    def step(self, ids: Tensor) -> Tensor:
+        logits = self._model.logits(ids.unsqueeze(1), None, self._positions, self._cache, branches=self._cache)
+        self._positions = self._positions + 1
+        return logits
+
+    def keep(self, rows: Tensor) -> None:
+        self._cache.keep(rows)
+        self._positions = self._positions[rows]
+
+
+class _CopiedRows:
     def __init__(self, model: CausalModel, cache: Cache, mask: Tensor | None, lengths: Tensor, width: int) -> None:
         self._model, self._cache, self._mask = model, cache, mask
         self._positions, self._width = lengths.unsqueeze(1), width
@@ -165,14 +247,13 @@ class _CachedRows:
 
 
 class _UncachedPrefix:
-    """For models without a cache that can fork: every step reads its rows from the start."""
-
-    def __init__(self, model: CausalModel, prompts: _PaddedPrompts) -> None:
+    def __init__(self, model: CausalModel, prompts: PaddedPrompts) -> None:
         self._model, self._prompts = model, prompts
         self.logits = model.logits(prompts.ids, None, prompts.positions, None)
 
-    def fork(self, prompts: Tensor, new_tokens: int) -> Rows:
-        return _UncachedRows(self._model, self._prompts.ids[prompts])
+    @contextmanager
+    def fork(self, prompts: Tensor, new_tokens: int) -> Iterator[Rows]:
+        yield _UncachedRows(self._model, self._prompts.ids[prompts])
 
 
 class _UncachedRows:

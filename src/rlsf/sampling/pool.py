@@ -9,7 +9,6 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -28,17 +27,33 @@ Result = TypeVar("Result")
 _NO_MORE = None
 
 
-@lru_cache(maxsize=1)
+class _Engines:
+    """The one engine that a process holds, with the model configuration it was loaded for."""
+
+    def __init__(self) -> None:
+        self._held: tuple[ModelConfig, TransformersEngine] | None = None
+
+    def get(self, config: ModelConfig) -> TransformersEngine:
+        from rlsf.sampling.transformers_engine import TransformersEngine
+
+        if self._held is None or self._held[0] != config:
+            self._held = None  # let go of the former model before there are two
+            self._held = (config, TransformersEngine(load_model(config), load_tokenizer(config)))
+        return self._held[1]
+
+    def clear(self) -> None:
+        self._held = None
+
+
+_engines = _Engines()
+
+
 def engine_for(config: ModelConfig) -> TransformersEngine:
     """The engine of a model, loaded once a process and kept until another model is asked for.
 
-    The cache knows the configuration, not the files: weights that change in place under one path stay unseen.
+    It is known by its configuration, not by its files: weights that change in place under one path stay unseen.
     """
-    from rlsf.sampling.transformers_engine import TransformersEngine
-
-    model, tokenizer = load_model(config), load_tokenizer(config)
-    check_vocabulary(model, tokenizer)
-    return TransformersEngine(model, tokenizer)
+    return _engines.get(config)
 
 
 def worker_count(requested: int | Literal["auto"], device: str) -> int:
@@ -82,7 +97,7 @@ class EnginePool:
             worker.end()
         self._workers.clear()
         if self._size == 1:
-            engine_for.cache_clear()
+            _engines.clear()
 
     def map_shards(self, function: Callable[[Shard], Result], shards: Iterable[Shard]) -> Iterator[tuple[int, Result]]:
         """(number of the shard, ``function(shard)``) for every shard, as they are completed.

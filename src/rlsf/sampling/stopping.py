@@ -1,23 +1,13 @@
-"""What ends a trace besides its budget: end-of-sequence ids and stop strings."""
+"""Strings that end a trace."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-def end_of_sequence_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Every id that ends a sequence, from the generation config, the model config and the tokenizer, ascending."""
-    generation = getattr(model, "generation_config", None)
-    found: set[int] = set()
-    for source in (generation, model.config, model.config.get_text_config(), tokenizer):
-        ids = getattr(source, "eos_token_id", None)
-        found.update(ids if isinstance(ids, Iterable) else () if ids is None else (ids,))
-    return tuple(sorted(int(identifier) for identifier in found))
+from transformers import PreTrainedTokenizerBase
 
 
 def decode_text(tokenizer: PreTrainedTokenizerBase, token_ids: list[list[int]]) -> list[str]:

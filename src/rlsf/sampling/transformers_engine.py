@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlsf.errors import InputError, ModelError
+from rlsf.models import eos_token_ids
 from rlsf.sampling.batching import BatchLimits, batches, windows
 from rlsf.sampling.choosing import draw, most_likely
 from rlsf.sampling.config import SamplingConfig
@@ -17,7 +19,7 @@ from rlsf.sampling.decoding import Completion, Decoder, NonFiniteLogits, RowPlan
 from rlsf.sampling.engine import SamplingRequest
 from rlsf.sampling.forward import CausalModel, Prefix
 from rlsf.sampling.randomness import trace_uniforms
-from rlsf.sampling.stopping import StopStrings, decode_text, end_of_sequence_ids
+from rlsf.sampling.stopping import StopStrings, decode_text
 from rlsf.tokenstats.from_logits import statistics_of_logits
 from rlsf.traces import Strategy, Trace
 
@@ -33,12 +35,17 @@ class TransformersEngine:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self._model, self._tokenizer = model, tokenizer
         self._causal = CausalModel(model)
-        self._eos_ids = end_of_sequence_ids(model, tokenizer)
+        self._eos_ids = eos_token_ids(model, tokenizer)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer that the model's token ids belong to."""
         return self._tokenizer
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model sampled from."""
+        return self._model
 
     @property
     def context_length(self) -> int | None:
@@ -48,6 +55,9 @@ class TransformersEngine:
     def sample(self, requests: Sequence[SamplingRequest], config: SamplingConfig) -> Iterator[list[Trace]]:
         """The traces of each request, in the order of the requests; a trace's index is its place in the list.
 
+        A stop string ends a trace with the token that completes it: ``token_ids`` keep that token, ``text`` ends
+        before the string.
+
         Every request is checked before any work. At most a window of about eight batches is held at a time.
         """
         for request in requests:
@@ -56,11 +66,6 @@ class TransformersEngine:
             raise InputError(
                 f"sampling.branches={config.branches}, but the vocabulary has only"
                 f" {self._causal.vocabulary_size} tokens to start a branch with: choose fewer branches"
-            )
-        if not self._eos_ids and not config.stop:
-            raise InputError(
-                "neither the tokenizer nor the model names an end-of-sequence token, so no trace would ever end:"
-                " set the tokenizer's eos_token, or sampling.stop to a string that ends an answer"
             )
         return self._sample(list(requests), config)
 
@@ -80,16 +85,30 @@ class TransformersEngine:
             )
 
     def _sample(self, requests: list[SamplingRequest], config: SamplingConfig) -> Iterator[list[Trace]]:
-        limits = self._limits(config)
+        with self._inference():
+            limits = self._limits(config)
         lengths = [len(request.token_ids) for request in requests]
         stops = StopStrings(self._tokenizer, config.stop, self._causal.vocabulary_size)
-        decoder = Decoder(config, self._eos_ids, stops)
+        decoder = Decoder(config, torch.tensor(self._eos_ids, device=self._causal.device), stops)
         for window in windows(lengths, limits):
             sampled: dict[int, list[Trace]] = {}
             for batch in batches(window, lengths, limits):
-                traces = self._sample_batch([requests[position] for position in batch], config, decoder, limits, stops)
-                sampled.update(zip(batch, traces, strict=True))
+                members = [requests[position] for position in batch]
+                with self._inference():
+                    completions = self._complete(members, config, decoder, limits)
+                sampled.update(zip(batch, self._traces(members, completions, config, stops), strict=True))
             yield from (sampled.pop(position) for position in window)
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        """No gradients and no dropout; never held over a yield, so that a caller may train in between."""
+        training = self._model.training
+        self._model.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self._model.train(training)
 
     def _limits(self, config: SamplingConfig) -> BatchLimits:
         prefill_tokens = _PREFILL_TOKENS
@@ -101,19 +120,13 @@ class TransformersEngine:
             cached_tokens=config.batch_tokens,
             prefill_tokens=prefill_tokens,
             mixed_lengths=self._causal.mixed_lengths,
+            shared_prompts=self._causal.can_branch(),
         )
 
-    @torch.inference_mode()
-    def _sample_batch(
-        self,
-        requests: list[SamplingRequest],
-        config: SamplingConfig,
-        decoder: Decoder,
-        limits: BatchLimits,
-        stops: StopStrings,
-    ) -> list[list[Trace]]:
-        training = self._model.training
-        self._model.eval()
+    def _complete(
+        self, requests: list[SamplingRequest], config: SamplingConfig, decoder: Decoder, limits: BatchLimits
+    ) -> list[Completion]:
+        """The completions of a batch, in the order of (request, trace index)."""
         try:
             prefix = self._causal.prefill([request.token_ids for request in requests])
             columns = statistics_of_logits(prefix.logits)
@@ -130,9 +143,7 @@ class TransformersEngine:
                 f"the model's logits for prompt {requests[error.prompt].prompt_id!r} are not finite at new token"
                 f" {error.step}: check the weights, or load them in float32 or bfloat16 instead of float16"
             ) from None
-        finally:
-            self._model.train(training)
-        return self._traces(requests, completions, config, stops)
+        return completions
 
     def _plan(self, prefix: Prefix, requests: list[SamplingRequest], config: SamplingConfig) -> RowPlan:
         """Rows in the order of (prompt, trace index)."""
