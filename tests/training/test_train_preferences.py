@@ -263,6 +263,21 @@ def test_resume_with_adapters_is_exact(tmp_path: Path) -> None:
     assert_equal_weights(weights(tmp_path / "whole", name), weights(tmp_path / "cut", name))
 
 
+def test_resume_with_tied_embeddings_is_exact(tmp_path: Path) -> None:
+    train(tmp_path / "whole", model=tiny_model(tied=True))
+    with pytest.raises(Interrupted):
+        train(tmp_path / "cut", model=tiny_model(tied=True), record=interrupt_at(5))
+    train(tmp_path / "cut", model=tiny_model(tied=True), resume=True)
+    assert "lm_head.weight" not in weights(tmp_path / "cut")
+    assert_equal_weights(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_resume_with_another_architecture_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, model=tiny_model(tied=True))
+    with pytest.raises(ModelError, match=r"does not belong to this model \(lm_head.weight"):
+        train(tmp_path, model=tiny_model(), resume=True)
+
+
 def test_resume_of_a_finished_run_only_saves_the_policy(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"selection": SelectionConfig(every=2), "probe": scripted(0.1, 0.3, 0.2, 0.2)}
     first = train(tmp_path, **settings)

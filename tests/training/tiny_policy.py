@@ -14,7 +14,7 @@ VOCABULARY = 40
 CONTEXT = 32
 
 
-def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
+def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32, tied: bool = False) -> LlamaForCausalLM:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
@@ -28,6 +28,7 @@ def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32) -> LlamaForCau
         eos_token_id=1,
         pad_token_id=None,
         initializer_range=0.3,
+        tie_word_embeddings=tied,
     )
     return LlamaForCausalLM(config).to(dtype).eval()
 

@@ -202,6 +202,16 @@ class PreferenceTrainer(DPOTrainer):
         best = None if self.selection is None else self.selection.best_step
         prune_checkpoints(self.folder, keep=self.args.save_total_limit or 2, protected=best)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Silent about tied weights, which a checkpoint holds once; anything else missing is damage."""
+        tied = getattr(self.model, "all_tied_weights_keys", {})
+        wrong = sorted({*load_result.missing_keys} - {*tied}) + load_result.unexpected_keys
+        if wrong:
+            raise ModelError(
+                f"the checkpoint in {self.folder} does not belong to this model ({wrong[0]} and {len(wrong) - 1} more):"
+                " train into a new --output"
+            )
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the card of a run is written from the run, not from a checkpoint."""
 
