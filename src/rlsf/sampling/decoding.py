@@ -151,8 +151,9 @@ class Decoder:
 def _of_first_tokens(logits: Tensor, columns: StatisticColumns, plan: RowPlan) -> StatisticColumns:
     """Statistics of the first tokens: those of the prompts' distributions, with the logprob of each branch token."""
     columns = StatisticColumns(*(column[plan.prompts] for column in columns))
-    logprob = logits[plan.prompts, plan.first_ids].float() - columns.logsumexp
-    return columns._replace(logprob=logprob.clamp_(max=0.0))
+    chosen = logits[plan.prompts, plan.first_ids].float()
+    largest = logits[plan.prompts, columns.top1_id].float()
+    return columns._replace(logprob=columns.top1_logprob + (chosen - largest))
 
 
 def _filling_holes(alive: Tensor) -> Tensor:

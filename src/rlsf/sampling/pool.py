@@ -38,7 +38,9 @@ class _Engines:
 
         if self._held is None or self._held[0] != config:
             self._held = None  # let go of the former model before there are two
-            self._held = (config, TransformersEngine(load_model(config), load_tokenizer(config)))
+            model, tokenizer = load_model(config), load_tokenizer(config)
+            check_vocabulary(model, tokenizer)
+            self._held = (config, TransformersEngine(model, tokenizer))
         return self._held[1]
 
     def clear(self) -> None:

@@ -67,9 +67,16 @@ def statistics_of_logits(logits: Tensor, ids: Tensor | None = None) -> Statistic
         columns.mean_logit[window] = chunk.mean(-1, dtype=torch.float32)
         part[:, :vocabulary].copy_(chunk).clamp_(min=_MASKED)
         _fill(columns, window, part.view(-1, tiles, tile), products[: len(chunk)].view(-1, tiles, tile))
-    chosen = columns.top1_id if ids is None else ids
-    chosen_logit = logits.gather(1, chosen.unsqueeze(1)).squeeze(1).float()
-    return columns._replace(logprob=(chosen_logit - columns.logsumexp).clamp_(max=0.0))
+    return columns._replace(logprob=columns.top1_logprob if ids is None else logprob_of(logits, ids, columns))
+
+
+def logprob_of(logits: Tensor, ids: Tensor, columns: StatisticColumns) -> Tensor:
+    """Log-probabilities of tokens ``ids`` [N] under the distributions whose statistics are ``columns``.
+
+    Measured from the most likely token, so that its own logprob is exactly ``top1_logprob``.
+    """
+    chosen, largest = (logits.gather(1, which.unsqueeze(1)).squeeze(1).float() for which in (ids, columns.top1_id))
+    return columns.top1_logprob + (chosen - largest)
 
 
 def _allocate(size: int, device: torch.device) -> StatisticColumns:
@@ -81,21 +88,23 @@ def _allocate(size: int, device: torch.device) -> StatisticColumns:
 def _fill(columns: StatisticColumns, rows: slice, logits: Tensor, probabilities: Tensor) -> None:
     """Everything but the chosen token's logprob and the mean, for a chunk ``logits`` of shape [r, tiles, tile].
 
-    ``probabilities`` is scratch of the same shape. Per tile: log Z = max(z) - log(max(softmax(z))), which spares
-    the subtraction and the exponential of a separate logsumexp, and u = sum p z; then over tiles
+    Overwrites ``logits``, and ``probabilities``, scratch of the same shape. All is relative to the row's maximum,
+    else the entropy of large logits cancels. Per tile: log Z = max(z) - log(max(softmax(z))), which spares the
+    subtraction and the exponential of a separate logsumexp, and u = sum p z; then over tiles
     entropy = log Z - sum_tile (Z_tile / Z) u_tile.
     """
     tile_max = logits.amax(-1)
+    largest, top2, top1_id = _top_two(logits, tile_max)
+    logits.sub_(largest[:, None, None])
     torch.softmax(logits, dim=-1, out=probabilities)
-    tile_logsumexp = tile_max - probabilities.amax(-1).log()
+    tile_logsumexp = tile_max - largest.unsqueeze(1) - probabilities.amax(-1).log()
     tile_expectation = probabilities.mul_(logits).sum(-1)
-    logsumexp = tile_logsumexp.logsumexp(-1)
+    logsumexp = tile_logsumexp.logsumexp(-1).clamp_(min=0.0)
     share = (tile_logsumexp - logsumexp.unsqueeze(1)).exp()
-    top1, top2, top1_id = _top_two(logits, tile_max)
-    columns.logsumexp[rows] = logsumexp.masked_fill(top1 <= _MASKED, -torch.inf)
+    columns.logsumexp[rows] = (largest + logsumexp).masked_fill(largest <= _MASKED, -torch.inf)
     columns.entropy[rows] = (logsumexp - (share * tile_expectation).sum(-1)).clamp_(min=0.0)
-    columns.top1_logprob[rows] = (top1 - logsumexp).clamp_(max=0.0)
-    columns.top2_logprob[rows] = (top2 - logsumexp).clamp_(max=0.0).masked_fill_(top2 <= _MASKED, -torch.inf)
+    columns.top1_logprob[rows] = -logsumexp
+    columns.top2_logprob[rows] = (top2 - largest - logsumexp).masked_fill_(top2 <= _MASKED, -torch.inf)
     columns.top1_id[rows] = top1_id
 
 
