@@ -113,7 +113,7 @@ class Decoder:
                     recorder.record(live, ids, columns)
                     ended = self._reasons(live, ids, step, plan.budgets, history)
                     reasons[live] = ended
-                    kept = _filling_holes(ended == _GOING_ON)
+                    kept = filling_holes(ended == _GOING_ON)
                     if not len(kept):
                         break
                     if len(kept) < len(live):
@@ -156,7 +156,7 @@ def _of_first_tokens(logits: Tensor, columns: StatisticColumns, plan: RowPlan) -
     return columns._replace(logprob=columns.top1_logprob + (chosen - largest))
 
 
-def _filling_holes(alive: Tensor) -> Tensor:
+def filling_holes(alive: Tensor) -> Tensor:
     """Numbers of the rows still alive, with holes filled from the end so that few rows change place."""
     survivors = alive.nonzero().squeeze(1)
     count = len(survivors)
