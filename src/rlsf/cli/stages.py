@@ -89,9 +89,7 @@ def train(folder: Path, /, *overrides: Overrides) -> None:
 
 
 def evaluate(
-    folder: Path | None = None,
-    /,
-    *overrides: Overrides,
+    *folder_and_overrides: Overrides,
     model: str | None = None,
     data: str | None = None,
     recipe: str | None = None,
@@ -103,8 +101,8 @@ def evaluate(
 
     Parameters
     ----------
-    folder:
-        A run folder; leave it out to measure --model on --data.
+    folder_and_overrides:
+        A run folder, left out to measure --model on --data; then keys of the recipe, as for `rlsf run`.
     model:
         A model folder or hub id.
     data:
@@ -123,6 +121,7 @@ def evaluate(
     from rlsf.pipeline.reporting import report_stage
     from rlsf.pipeline.run import evaluate_all
 
+    folder, overrides = _split_folder(folder_and_overrides)
     if (folder is None) == (model is None):
         raise InputError("say what to measure: a run folder, or --model MODEL --data FILE")
     if folder is not None:
@@ -169,6 +168,13 @@ def _reopen(folder: Path, overrides: tuple[str, ...], changeable: tuple[str, ...
     if layer:
         write_text(opened.recipe_file, to_yaml(recipe))
     return Run(recipe, opened).open(resume=True)
+
+
+def _split_folder(arguments: tuple[str, ...]) -> tuple[Path | None, tuple[str, ...]]:
+    """A leading argument that is no option is the run folder."""
+    if arguments and not arguments[0].startswith("--") and "=" not in arguments[0]:
+        return Path(arguments[0]), arguments[1:]
+    return None, arguments
 
 
 def _say(text: str) -> None:
