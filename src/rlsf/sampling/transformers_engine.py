@@ -78,10 +78,11 @@ class TransformersEngine:
                 f"prompt {request.prompt_id!r} has {length} tokens and the model's context {context}, which leaves no"
                 " room for an answer: shorten the prompt or choose a model with a longer context"
             )
-        if max(request.token_ids) >= self._causal.vocabulary_size or min(request.token_ids) < 0:
+        strange = [token for token in request.token_ids if not 0 <= token < self._causal.vocabulary_size]
+        if strange:
             raise InputError(
-                f"prompt {request.prompt_id!r} holds token id {max(request.token_ids)}, outside the model's vocabulary"
-                f" of {self._causal.vocabulary_size}: use the tokenizer that belongs to the model"
+                f"prompt {request.prompt_id!r} holds token id {strange[0]}, outside the model's vocabulary of"
+                f" {self._causal.vocabulary_size}: use the tokenizer that belongs to the model"
             )
 
     def _sample(self, requests: list[SamplingRequest], config: SamplingConfig) -> Iterator[list[Trace]]:
