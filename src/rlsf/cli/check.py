@@ -48,7 +48,7 @@ def show(found: Preview, console: Console) -> None:
 def _traces(example: Example) -> Table:
     table = Table(
         Column("#", justify="right"),
-        Column("answer", no_wrap=True),
+        Column("answer", max_width=20),
         Column("", no_wrap=True),
         Column("confidence", justify="right"),
         Column("end", no_wrap=True),

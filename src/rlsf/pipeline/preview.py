@@ -22,7 +22,7 @@ from rlsf.sampling.pool import worker_count
 from rlsf.traces import Trace
 
 #: Questions sampled for the estimate of cost, besides those shown.
-TIMED = 16
+TIMED = 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +80,7 @@ def preview(recipe: Recipe, examples: int) -> Preview:
         for prompt, text in zip(tried, rendered, strict=True)
     ]
     engine = TransformersEngine(load_model(recipe.model), tokenizer)
+    list(engine.sample(asked[:1], recipe.sampling))  # the first call pays for start-up, which is not what sampling costs
     started = time.monotonic()
     groups = list(engine.sample(asked, recipe.sampling))
     seconds = time.monotonic() - started
