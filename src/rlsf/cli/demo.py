@@ -1,19 +1,33 @@
-"""``rlsf demo``: the main job on the bundled model."""
+"""``rlsf demo``: the main job on the bundled model, with our signal and, beside it, with the paper's."""
 
 from __future__ import annotations
 
+import time
 from importlib import resources
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console
 
 from rlsf.cli.options import Overrides
 from rlsf.cli.run import default_output, print_recipe, run_recipe
+from rlsf.recipes.recipe import Recipe
+from rlsf.recipes.registry import recipe_card
 from rlsf.recipes.resolve import merge, parse_overrides, read_yaml, resolve
 
 #: Questions to learn from, and labelled questions to measure on.
 SELF_TRAINING, TEST = 400, 500
+#: The recipe of the demo, and the one shown beside it.
+MAIN, BESIDE = "rlsf-trace", "rlsf"
 
 
-def demo(*overrides: Overrides, output: Path | None = None, resume: bool = False, dry_run: bool = False) -> None:
+def demo(
+    *overrides: Overrides,
+    output: Path | None = None,
+    resume: bool = False,
+    beside: bool = True,
+    dry_run: bool = False,
+) -> None:
     """Run RLSF end to end on the bundled model and its generated problems.
 
     Parameters
@@ -22,22 +36,47 @@ def demo(*overrides: Overrides, output: Path | None = None, resume: bool = False
         Run folder; by default runs/RECIPE-DATE-TIME.
     resume:
         Go on with the run in --output where it stopped.
+    beside:
+        Run the paper's recipe as well, on the same traces.
     dry_run:
         Print the resolved recipe and stop.
     """
+    from rlsf.pipeline.folder import RunFolder
+    from rlsf.pipeline.reuse import borrow_traces
+
+    started, console = time.monotonic(), Console()
+    folder = output or default_output(resolve(MAIN))
+    layer = merge(_data(folder.parent / "demo-data"), parse_overrides(overrides))
+    recipe = _recipe(MAIN, layer)
+    if dry_run:
+        print_recipe(recipe)
+        return
+    _announce(recipe, console)
+    run_recipe(recipe, folder, resume=resume)
+    if beside:
+        paper, other = _recipe(BESIDE, layer), folder.with_name(f"{folder.name}-{BESIDE}")
+        borrow_traces(RunFolder(folder), RunFolder(other))
+        _announce(paper, console)
+        run_recipe(paper, other, resume=resume or other.exists())
+    console.print(f"{time.monotonic() - started:.0f} s in all", highlight=False)
+
+
+def _data(folder: Path) -> dict[str, Any]:
+    """The bundled model and its questions, as a layer of a recipe."""
     from rlsf.demo import MODEL_DIR, write_data
 
-    shipped = read_yaml((resources.files("rlsf.demo") / "demo.yaml").read_text(encoding="utf-8"), "demo.yaml")
-    folder = output or default_output(resolve(shipped["recipe"]))
-    data = folder.parent / "demo-data"
-    questions, test = write_data(data, SELF_TRAINING, TEST, seed=0)
-    bundled = {
+    questions, test = write_data(folder, SELF_TRAINING, TEST, seed=0)
+    return {
         "model": {"path": str(MODEL_DIR)},
         "prompts": {"path": str(questions)},
         "evaluation_data": {"path": str(test)},
     }
-    recipe = resolve(None, None, merge(merge(shipped, bundled), parse_overrides(overrides)))
-    if dry_run:
-        print_recipe(recipe)
-        return
-    run_recipe(recipe, folder, resume=resume)
+
+
+def _recipe(name: str, layer: dict[str, Any]) -> Recipe:
+    shipped = read_yaml((resources.files("rlsf.demo") / "demo.yaml").read_text(encoding="utf-8"), "demo.yaml")
+    return resolve(name, None, merge(shipped, layer))
+
+
+def _announce(recipe: Recipe, console: Console) -> None:
+    console.print(f"\nrecipe {recipe.recipe}: {recipe_card(recipe.recipe).summary}", highlight=False, soft_wrap=True)

@@ -80,7 +80,9 @@ def preview(recipe: Recipe, examples: int) -> Preview:
         for prompt, text in zip(tried, rendered, strict=True)
     ]
     engine = TransformersEngine(load_model(recipe.model), tokenizer)
-    list(engine.sample(asked[:1], recipe.sampling))  # the first call pays for start-up, which is not what sampling costs
+    list(
+        engine.sample(asked[:1], recipe.sampling)
+    )  # the first call pays for start-up, which is not what sampling costs
     started = time.monotonic()
     groups = list(engine.sample(asked, recipe.sampling))
     seconds = time.monotonic() - started
