@@ -52,6 +52,7 @@ _ARCHITECTURES: dict[str, dict[str, Any]] = {
     "gemma3_text": {**_GROUPED, "head_dim": 8, "sliding_window": 6},
     "mixtral": {**_GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
     "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, "expand": 2, "conv_kernel": 3},
+    "openai-gpt": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
     "lfm2": {**_GROUPED, "layer_types": ["conv", "full_attention"], "block_multiple_of": 16},
 }
 
@@ -174,7 +175,7 @@ def reference_logits() -> Callable[[PreTrainedModel, Sequence[int], Sequence[int
     @torch.inference_mode()
     def compute(model: PreTrainedModel, prompt: Sequence[int], completion: Sequence[int]) -> torch.Tensor:
         ids = torch.tensor([[*prompt, *completion]])
-        logits = model(input_ids=ids, use_cache=False).logits[0].double()
+        logits = model(input_ids=ids).logits[0].double()
         return logits[len(prompt) - 1 : -1]
 
     return compute

@@ -23,7 +23,7 @@ Reference = Callable[[PreTrainedModel, Sequence[int], Sequence[int]], torch.Tens
 TableModel = Callable[[Sequence[Sequence[float]]], PreTrainedModel]
 
 SHARING = ("llama", "qwen2", "qwen3", "phi", "gpt2", "opt", "gpt_neox", "mixtral")
-COPYING = ("bloom", "mistral", "gemma2", "gemma3_text", "mamba", "lfm2")
+COPYING = ("bloom", "mistral", "gemma2", "gemma3_text", "mamba", "lfm2", "openai-gpt")
 GREEDY = SamplingConfig(branches=3, max_new_tokens=12)
 SAMPLED = SamplingConfig(strategy="sampling", branches=3, max_new_tokens=12, temperature=1.3, top_p=0.95, top_k=50)
 
@@ -108,7 +108,7 @@ def test_other_layers_fall_back_to_copies(architecture: str, model_of: ModelOf) 
         assert not CausalModel(model_of(architecture)).can_branch()
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gemma2", "mamba"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "mamba", "openai-gpt"])
 @pytest.mark.parametrize("config", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_neither_batch_size_nor_order_matters(
     architecture: str,

@@ -144,7 +144,8 @@ class CausalModel:
         self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Cache | None, **options: Any
     ) -> Tensor:
         """Logits after the last token of every row, [n, V]."""
-        options["use_cache"] = cache is not None
+        if "use_cache" in self._options:
+            options["use_cache"] = cache is not None
         if mask is not None:
             options["attention_mask"] = mask
         if "position_ids" in self._options:

@@ -14,8 +14,11 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from rlsf.errors import ResourceError
+import psutil
+
+from rlsf.errors import ResourceError, RlsfError
 from rlsf.models import ModelConfig, check_vocabulary, load_model, load_tokenizer
+from rlsf.models.folder import find_base, find_model
 
 if TYPE_CHECKING:
     from rlsf.sampling.transformers_engine import TransformersEngine
@@ -25,6 +28,10 @@ Result = TypeVar("Result")
 
 #: A worker finds this in its pipe when there is no more to do.
 _NO_MORE = None
+#: Weights larger than this stay in one process.
+_LARGEST_COPY = 2 * 2**30
+#: What a process needs besides the weights: the libraries and a cache.
+_PROCESS_BYTES = 2**30
 
 
 class _Engines:
@@ -58,18 +65,31 @@ def engine_for(config: ModelConfig) -> TransformersEngine:
     return _engines.get(config)
 
 
-def worker_count(requested: int | Literal["auto"], device: str) -> int:
-    """How many processes to sample with: as asked, or one a core on CPU and one otherwise."""
+def worker_count(requested: int | Literal["auto"], device: str, weight_bytes: int = 0) -> int:
+    """How many processes to sample with: as asked, else one a core on CPU and one otherwise.
+
+    ``auto`` copies no weights of more than 2 GiB, whose matrix products keep all threads of one process busy, and
+    only as many as fit into half of the memory that is free.
+    """
     if requested != "auto":
         return requested
-    return available_cores() if device == "cpu" else 1
+    if device != "cpu" or weight_bytes > _LARGEST_COPY:
+        return 1
+    affordable = psutil.virtual_memory().available // (2 * (_PROCESS_BYTES + weight_bytes))
+    return max(1, min(available_cores(), affordable))
+
+
+def weight_bytes(config: ModelConfig) -> int:
+    """Size of a model's saved weights, its base model's for an adapter."""
+    folder = find_model(config)
+    if folder.is_adapter:
+        folder = find_base(folder, config)
+    return sum(path.stat().st_size for path in folder.path.glob("*.safetensors"))
 
 
 def available_cores() -> int:
     """Cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class EnginePool:
@@ -224,6 +244,8 @@ def _serve(connection: Connection, threads: int) -> None:
 def _answer(function: Callable[[Any], Any], shard: Any) -> tuple[bool, Any]:
     try:
         return True, function(shard)
+    except RlsfError as error:
+        return False, error
     except Exception as error:  # noqa: BLE001 - the process boundary: whatever it is belongs to the parent
         error.add_note(f"in a sampling process:\n{traceback.format_exc()}")
         return False, error
