@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich.console import Console
 
-from rlsf.cli.options import Overrides
-from rlsf.cli.run import default_output, print_recipe, run_recipe
+from rlsf.cli.options import Overrides, RunOptions
+from rlsf.cli.run import print_recipe, run_recipe
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.registry import recipe_card
 from rlsf.recipes.resolve import merge, parse_overrides, read_yaml, resolve
@@ -19,45 +20,36 @@ from rlsf.recipes.resolve import merge, parse_overrides, read_yaml, resolve
 SELF_TRAINING, TEST = 400, 500
 #: The recipe of the demo, and the one shown beside it.
 MAIN, BESIDE = "rlsf-trace", "rlsf"
+_WHERE = RunOptions()
 
 
 def demo(
-    *overrides: Overrides,
-    output: Path | None = None,
-    resume: bool = False,
-    beside: bool = True,
-    dry_run: bool = False,
+    *overrides: Overrides, where: RunOptions = _WHERE, beside: Annotated[bool, Parameter(negative="--alone")] = True
 ) -> None:
     """Run RLSF end to end on the bundled model and its generated problems.
 
     Parameters
     ----------
-    output:
-        Run folder; by default runs/RECIPE-DATE-TIME.
-    resume:
-        Go on with the run in --output where it stopped.
     beside:
         Run the paper's recipe as well, on the same traces.
-    dry_run:
-        Print the resolved recipe and stop.
     """
     from rlsf.pipeline.folder import RunFolder
     from rlsf.pipeline.reuse import borrow_traces
 
     started, console = time.monotonic(), Console()
-    folder = output or default_output(resolve(MAIN))
+    folder = where.folder(resolve(MAIN))
     layer = merge(_data(folder.parent / "demo-data"), parse_overrides(overrides))
     recipe = _recipe(MAIN, layer)
-    if dry_run:
+    if where.dry_run:
         print_recipe(recipe)
         return
     _announce(recipe, console)
-    run_recipe(recipe, folder, resume=resume)
+    run_recipe(recipe, folder, resume=where.resume)
     if beside:
         paper, other = _recipe(BESIDE, layer), folder.with_name(f"{folder.name}-{BESIDE}")
         borrow_traces(RunFolder(folder), RunFolder(other))
         _announce(paper, console)
-        run_recipe(paper, other, resume=resume or other.exists())
+        run_recipe(paper, other, resume=where.resume or other.exists())
     console.print(f"{time.monotonic() - started:.0f} s in all", highlight=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,3 +56,20 @@ class RecipeOptions:
             questions = with_defaults(prompt_source(self.eval_data), evaluation=True)
             layer["evaluation_data"] = questions.model_dump(exclude_unset=True)
         return layer
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """Where to run, and whether to go on or only to show."""
+
+    output: Path | None = None
+    """Run folder; by default runs/RECIPE-DATE-TIME."""
+    resume: Annotated[bool, Parameter(negative="")] = False
+    """Go on with the run in --output where it stopped."""
+    dry_run: Annotated[bool, Parameter(negative="")] = False
+    """Print the resolved recipe and stop."""
+
+    def folder(self, recipe: Recipe) -> Path:
+        """The run folder: as given, or named after the recipe and the time."""
+        return self.output or Path("runs") / f"{recipe.recipe}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 from rich.syntax import Syntax
 
-from rlsf.cli.options import Overrides, RecipeOptions
+from rlsf.cli.options import Overrides, RecipeOptions, RunOptions
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.resolve import to_yaml
 
-_DEFAULT_OPTIONS = RecipeOptions()
+_RECIPE, _WHERE = RecipeOptions(), RunOptions()
 
 
-def run(
-    *overrides: Overrides,
-    options: RecipeOptions = _DEFAULT_OPTIONS,
-    output: Path | None = None,
-    resume: bool = False,
-    dry_run: bool = False,
-) -> None:
-    """Measure, sample, rank, train, measure again, and report: prompts to a better calibrated model.
-
-    Parameters
-    ----------
-    output:
-        Run folder; by default runs/RECIPE-DATE-TIME.
-    resume:
-        Go on with the run in --output where it stopped.
-    dry_run:
-        Print the resolved recipe and stop.
-    """
+def run(*overrides: Overrides, options: RecipeOptions = _RECIPE, where: RunOptions = _WHERE) -> None:
+    """Measure, sample, rank, train, measure again, and report: prompts to a better calibrated model."""
     recipe = options.resolve(overrides)
-    if dry_run:
+    if where.dry_run:
         print_recipe(recipe)
-        return
-    run_recipe(recipe, output or default_output(recipe), resume=resume)
+    else:
+        run_recipe(recipe, where.folder(recipe), resume=where.resume)
 
 
 def run_recipe(recipe: Recipe, output: Path, *, resume: bool) -> None:
@@ -71,8 +54,3 @@ def print_recipe(recipe: Recipe) -> None:
         console.print(Syntax(text, "yaml", background_color="default"))
     else:
         print(text, end="")
-
-
-def default_output(recipe: Recipe) -> Path:
-    """A run folder named after the recipe and the time."""
-    return Path("runs") / f"{recipe.recipe}-{datetime.now():%Y%m%d-%H%M%S}"

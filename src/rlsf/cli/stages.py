@@ -6,52 +6,37 @@ stages; whatever an earlier stage was made from is refused.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from rlsf.cli.options import Overrides, RecipeOptions
-from rlsf.cli.run import default_output, print_recipe, show_summary
+from rlsf.cli.options import Overrides, RecipeOptions, RunOptions
+from rlsf.cli.run import print_recipe, show_summary
 from rlsf.errors import InputError
 from rlsf.files import write_text
 from rlsf.recipes.recipe import Recipe
-from rlsf.recipes.resolve import flatten, parse_overrides, resolve, to_yaml
+from rlsf.recipes.resolve import flatten, merge, parse_overrides, resolve, to_yaml
 
 if TYPE_CHECKING:
     from rlsf.pipeline.context import Run
 
-_DEFAULT_OPTIONS = RecipeOptions()
+_RECIPE, _WHERE = RecipeOptions(), RunOptions()
 _FROM_RANKING = ("signal", "ranking", "training", "evaluation", "evaluation_data")
 
 
-def sample(
-    *overrides: Overrides,
-    options: RecipeOptions = _DEFAULT_OPTIONS,
-    output: Path | None = None,
-    resume: bool = False,
-    dry_run: bool = False,
-) -> None:
-    """Sample traces for the prompts, with statistics and answers.
-
-    Parameters
-    ----------
-    output:
-        Run folder; by default runs/RECIPE-DATE-TIME.
-    resume:
-        Go on with the sampling in --output where it stopped.
-    dry_run:
-        Print the resolved recipe and stop.
-    """
+def sample(*overrides: Overrides, options: RecipeOptions = _RECIPE, where: RunOptions = _WHERE) -> None:
+    """Sample traces for the prompts, with statistics and answers."""
     from rlsf.pipeline.context import Run
     from rlsf.pipeline.folder import RunFolder
     from rlsf.pipeline.run import sample_round
 
     recipe = options.resolve(overrides)
-    if dry_run:
+    if where.dry_run:
         print_recipe(recipe)
         return
-    with Run(recipe, RunFolder(output or default_output(recipe))).open(resume=resume) as run:
+    with Run(recipe, RunFolder(where.folder(recipe))).open(resume=where.resume) as run:
         manifest = sample_round(run, 1)
         _say(f"{manifest.counts['traces']} traces of {manifest.counts['prompts']} prompts in {run.folder.traces(1)}")
 
@@ -66,7 +51,7 @@ def rank(folder: Path, /, *overrides: Overrides) -> None:
     """
     from rlsf.pipeline.ranking import rank_stage
 
-    with _reopen(folder, overrides, _FROM_RANKING) as run:
+    with _reopen(folder, parse_overrides(overrides), _FROM_RANKING) as run:
         manifest = rank_stage(run, 1)
         _say(f"{manifest.counts['pairs']} pairs in {run.folder.preferences(1)}")
 
@@ -81,7 +66,7 @@ def train(folder: Path, /, *overrides: Overrides) -> None:
     """
     from rlsf.pipeline.training import train_stage
 
-    with _reopen(folder, overrides, _FROM_RANKING[2:]) as run:
+    with _reopen(folder, parse_overrides(overrides), _FROM_RANKING[2:]) as run:
         if run.recipe.training.rounds > 1:
             raise InputError("training.rounds > 1 samples again between rounds: use `rlsf run --resume` for it")
         manifest = train_stage(run, 1)
@@ -90,12 +75,9 @@ def train(folder: Path, /, *overrides: Overrides) -> None:
 
 def evaluate(
     *folder_and_overrides: Overrides,
-    model: str | None = None,
     data: str | None = None,
-    recipe: str | None = None,
-    config: Path | None = None,
-    output: Path | None = None,
-    resume: bool = False,
+    options: RecipeOptions = _RECIPE,
+    where: RunOptions = _WHERE,
 ) -> None:
     """Measure accuracy and calibration: of a run (before and after), or of any model on any labelled data.
 
@@ -103,18 +85,8 @@ def evaluate(
     ----------
     folder_and_overrides:
         A run folder, left out to measure --model on --data; then keys of the recipe, as for `rlsf run`.
-    model:
-        A model folder or hub id.
     data:
-        Labelled questions, given like --prompts of `rlsf run`.
-    recipe:
-        Name of the recipe whose sampling and signal are used.
-    config:
-        A recipe file of your own.
-    output:
-        Run folder for --model; by default runs/RECIPE-DATE-TIME.
-    resume:
-        Go on with the evaluation in --output where it stopped.
+        The same as --eval-data.
     """
     from rlsf.pipeline.context import Run
     from rlsf.pipeline.folder import RunFolder
@@ -122,16 +94,21 @@ def evaluate(
     from rlsf.pipeline.run import evaluate_all
 
     folder, overrides = _split_folder(folder_and_overrides)
-    if (folder is None) == (model is None):
+    if (folder is None) == (options.model is None):
         raise InputError("say what to measure: a run folder, or --model MODEL --data FILE")
+    options = replace(options, eval_data=data or options.eval_data)
     if folder is not None:
-        run = _reopen(folder, overrides, ("evaluation", "evaluation_data"))
+        layer = merge(RecipeOptions(eval_data=options.eval_data).layer(), parse_overrides(overrides))
+        run = _reopen(folder, layer, ("evaluation", "evaluation_data"))
     else:
-        resolved = RecipeOptions(model=model, eval_data=data, recipe=recipe, config=config).resolve(overrides)
-        run = Run(resolved, RunFolder(output or default_output(resolved))).open(resume=resume)
+        recipe = options.resolve(overrides)
+        if where.dry_run:
+            print_recipe(recipe)
+            return
+        run = Run(recipe, RunFolder(where.folder(recipe))).open(resume=where.resume)
     with run:
         if not run.questions:
-            raise InputError("no labelled questions: say --data FILE, or --evaluation_data.path FILE for a run folder")
+            raise InputError("no labelled questions: say --data FILE")
         show_summary(evaluate_all(run), Console())
         _say(f"report  {report_stage(run)}")
 
@@ -146,11 +123,11 @@ def report(folder: Path, /) -> None:
     """
     from rlsf.pipeline.reporting import report_stage
 
-    with _reopen(folder, (), ()) as run:
+    with _reopen(folder, {}, ()) as run:
         _say(f"report  {report_stage(run)}")
 
 
-def _reopen(folder: Path, overrides: tuple[str, ...], changeable: tuple[str, ...]) -> Run:
+def _reopen(folder: Path, layer: dict[str, Any], changeable: tuple[str, ...]) -> Run:
     """The run in ``folder`` under its own recipe, with overrides of the sections that may still change."""
     from rlsf.pipeline.context import Run
     from rlsf.pipeline.folder import RunFolder
@@ -158,7 +135,6 @@ def _reopen(folder: Path, overrides: tuple[str, ...], changeable: tuple[str, ...
     opened = RunFolder(folder)
     if not opened.recipe_file.exists():
         raise InputError(f"{folder} is not a run folder (no recipe.yaml): start one with `rlsf run` or `rlsf sample`")
-    layer = parse_overrides(overrides)
     for key, _ in flatten(layer):
         if key.partition(".")[0] not in changeable:
             raise InputError(
