@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from transformers.initialization import no_init_weights
 
 import rlsf
 from _sampling_peers import batched_generate, one_prompt_at_a_time
-from _shared import in_own_process, options, peak_memory, show, write_json
+from _shared import forget_peak_memory, in_own_process, options, peak_memory, show, write_json
 from rlsf.demo.tasks import generate
 from rlsf.demo.train import build_tokenizer
 from rlsf.sampling import EnginePool, SamplingConfig, SamplingRequest, TransformersEngine
@@ -116,58 +117,76 @@ def prompts(count: int) -> list[SamplingRequest]:
     return [SamplingRequest(problem.id, tuple(tokenizer()(problem.text).input_ids)) for problem in problems]
 
 
-def sample_shard(model: str, new_tokens: int, requests: Sequence[SamplingRequest]) -> tuple[int, int, int]:
-    """Traces, tokens and peak memory of one shard, in this process or a worker."""
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What a shard cost the process it ran in."""
+
+    process: int
+    traces: int
+    tokens: int
+    peak_bytes: int
+
+
+def sample_shard(model: str, new_tokens: int, requests: Sequence[SamplingRequest]) -> Shard:
+    """Sample in this process or a worker."""
     engine = TransformersEngine(model_named(model), tokenizer())
-    config = SamplingConfig(branches=BRANCHES, max_new_tokens=new_tokens)
-    groups = list(engine.sample(requests, config))
-    return (
-        sum(len(group) for group in groups),
-        sum(len(trace.token_ids) for group in groups for trace in group),
-        peak_memory(),
-    )
+    groups = list(engine.sample(requests, SamplingConfig(branches=BRANCHES, max_new_tokens=new_tokens)))
+    traces = [trace for group in groups for trace in group]
+    return Shard(os.getpid(), len(traces), sum(len(trace.token_ids) for trace in traces), peak_memory())
+
+
+def warm_up(model: str, requests: Sequence[SamplingRequest]) -> Shard:
+    """Load the model and touch everything once; what the process holds before the measurement."""
+    sample_shard(model, 2, requests)
+    gc.collect()
+    forget_peak_memory()
+    return Shard(os.getpid(), 0, 0, peak_memory())
 
 
 def run_pool(model: str, work: Workload, requests: Sequence[SamplingRequest]) -> dict[str, float]:
-    """Disjoint shards in one process a core; memory is the sum over the processes."""
+    """Disjoint shards in one process a core; memory is the sum over the processes, the waiting parent's included."""
     cores = available_cores()
-    sample = partial(sample_shard, model, work.new_tokens)
     shards = [requests[start : start + work.shard] for start in range(0, len(requests), work.shard)]
     with EnginePool(cores) as pool:
-        for _ in pool.map_shards(partial(sample_shard, model, 2), [requests[:1]] * cores):
-            pass
+        warm = [shard for _, shard in pool.map_shards(partial(warm_up, model), [requests[:1]] * cores)]
         started = time.perf_counter()
-        results = [result for _, result in pool.map_shards(sample, shards)]
+        done = [shard for _, shard in pool.map_shards(partial(sample_shard, model, work.new_tokens), shards)]
         seconds = time.perf_counter() - started
-    peaks = sorted((peak for _, _, peak in results), reverse=True)[:cores]
+    peaks = {shard.process: shard.peak_bytes for shard in sorted(warm + done, key=lambda shard: shard.peak_bytes)}
     return {
-        "traces": sum(traces for traces, _, _ in results),
-        "tokens": sum(tokens for _, tokens, _ in results),
+        "traces": sum(shard.traces for shard in done),
+        "tokens": sum(shard.tokens for shard in done),
         "seconds": seconds,
-        "peak_bytes": sum(peaks) + peak_memory(),
+        "peak_bytes": peak_memory() + sum(peaks.values()),
+        "growth_bytes": sum(peaks.values()) - sum({shard.process: shard.peak_bytes for shard in warm}.values()),
     }
 
 
 def run_alone(model: str, variant: str, work: Workload, requests: Sequence[SamplingRequest]) -> dict[str, float]:
     """A variant in this process, with all threads."""
-    network, ids = model_named(model), [request.token_ids for request in requests]
-    eos_id = tokenizer().eos_token_id
+    ids, eos_id = [request.token_ids for request in requests], tokenizer().eos_token_id
+    held = warm_up(model, requests[:1]).peak_bytes
     peer: Callable[..., list] = (
         one_prompt_at_a_time if variant == "one-prompt" else partial(batched_generate, batch_prompts=work.peer_batch)
     )
-    if variant == "engine":
-        sample_shard(model, 2, requests[:1])
-    else:
-        peer(network, ids[:1], BRANCHES, 2, eos_id)
-    gc.collect()
+    if variant != "engine":
+        peer(model_named(model), ids[:1], BRANCHES, 2, eos_id)
     started = time.perf_counter()
     if variant == "engine":
-        traces, tokens, _ = sample_shard(model, work.new_tokens, requests)
+        shard = sample_shard(model, work.new_tokens, requests)
+        traces, tokens = shard.traces, shard.tokens
     else:
-        groups = peer(network, ids, BRANCHES, work.new_tokens, eos_id)
+        groups = peer(model_named(model), ids, BRANCHES, work.new_tokens, eos_id)
         traces, tokens = sum(map(len, groups)), sum(len(row[0]) for group in groups for row in group)
     seconds = time.perf_counter() - started
-    return {"traces": traces, "tokens": tokens, "seconds": seconds, "peak_bytes": peak_memory()}
+    peak = peak_memory()
+    return {
+        "traces": traces,
+        "tokens": tokens,
+        "seconds": seconds,
+        "peak_bytes": peak,
+        "growth_bytes": peak - held,
+    }
 
 
 def measure(model: str, variant: str, quick: bool) -> dict[str, float]:
@@ -196,7 +215,7 @@ def compare(model: str, quick: bool) -> dict[str, dict[str, float]]:
         )
     show(
         name,
-        ["variant", "traces/s", "x (a)", "tokens/s", "tokens/trace", "peak GB"],
+        ["variant", "traces/s", "x (a)", "tokens/s", "tokens/trace", "peak GB", "over the model"],
         [
             [
                 VARIANTS[variant],
@@ -205,6 +224,7 @@ def compare(model: str, quick: bool) -> dict[str, dict[str, float]]:
                 f"{row['tokens'] / row['seconds']:.0f}",
                 f"{row['tokens'] / row['traces']:.1f}",
                 f"{row['peak_bytes'] / 1e9:.2f}",
+                f"{row['growth_bytes'] / 1e9:.2f}",
             ]
             for variant, row in figures.items()
         ],

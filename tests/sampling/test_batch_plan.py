@@ -11,6 +11,7 @@ LIMITS = st.builds(
     BatchLimits,
     rows_per_prompt=st.integers(1, 12),
     new_tokens=st.integers(1, 50),
+    rows=st.integers(1, 100),
     cached_tokens=st.integers(1, 3000),
     prefill_tokens=st.integers(1, 300),
     mixed_lengths=st.booleans(),
@@ -26,7 +27,11 @@ def test_batches_partition_the_prompts_within_the_bounds(lengths: list[int], lim
         longest = max(lengths[position] for position in batch)
         own = limits.rows_per_prompt * limits.new_tokens
         cached = len(batch) * (own + longest * (1 if limits.shared_prompts else limits.rows_per_prompt))
-        assert len(batch) == 1 or (cached <= limits.cached_tokens and len(batch) * longest <= limits.prefill_tokens)
+        assert len(batch) == 1 or (
+            cached <= limits.cached_tokens
+            and len(batch) * longest <= limits.prefill_tokens
+            and len(batch) * limits.rows_per_prompt <= limits.rows
+        )
         assert limits.mixed_lengths or len({lengths[position] for position in batch}) == 1
 
 
@@ -40,11 +45,12 @@ def test_windows_are_consecutive_and_bounded(lengths: list[int], limits: BatchLi
 
 
 def test_similar_lengths_go_together_longest_first() -> None:
-    limits = BatchLimits(1, 10, 60, 1000, mixed_lengths=True, shared_prompts=True)
+    limits = BatchLimits(1, 10, 99, 60, 1000, mixed_lengths=True, shared_prompts=True)
     assert list(batches(range(5), [5, 20, 6, 20, 7], limits)) == [[1, 3], [4, 2, 0]]
 
 
 def test_rows_of_one_prompt_split_where_they_exceed_the_bound() -> None:
-    limits = BatchLimits(10, 20, 100, 1000, mixed_lengths=True, shared_prompts=False)
+    limits = BatchLimits(10, 20, 99, 100, 1000, mixed_lengths=True, shared_prompts=False)
     assert limits.rows_at_once(longest=30) == 2
-    assert BatchLimits(10, 20, 10, 1000, mixed_lengths=True, shared_prompts=True).rows_at_once(longest=30) == 1
+    assert BatchLimits(10, 20, 3, 1000, 1000, mixed_lengths=True, shared_prompts=False).rows_at_once(longest=30) == 3
+    assert BatchLimits(10, 20, 99, 10, 1000, mixed_lengths=True, shared_prompts=True).rows_at_once(longest=30) == 1

@@ -11,13 +11,15 @@ _BATCHES_IN_A_WINDOW = 8
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """Bounds on one batch. ``cached_tokens``: rows x length. ``prefill_tokens``: prompts x longest prompt.
+    """Bounds on one batch. ``rows``: what decodes at once. ``cached_tokens``: rows x length. ``prefill_tokens``:
+    prompts x longest prompt.
 
     With ``shared_prompts`` the rows of a prompt share its states, which then count once.
     """
 
     rows_per_prompt: int
     new_tokens: int
+    rows: int
     cached_tokens: int
     prefill_tokens: int
     mixed_lengths: bool
@@ -29,12 +31,16 @@ class BatchLimits:
 
     def admits(self, prompts: int, longest: int) -> bool:
         """Whether so many prompts, padded to the longest, fit."""
-        return prompts * self.prompt_cost(longest) <= self.cached_tokens and prompts * longest <= self.prefill_tokens
+        return (
+            prompts * self.rows_per_prompt <= self.rows
+            and prompts * self.prompt_cost(longest) <= self.cached_tokens
+            and prompts * longest <= self.prefill_tokens
+        )
 
     def rows_at_once(self, longest: int) -> int:
-        """How many rows may decode together where one prompt's alone would exceed the bound."""
+        """How many rows may decode together where one prompt's alone would exceed the bounds."""
         own = self.new_tokens if self.shared_prompts else longest + self.new_tokens
-        return max(1, self.cached_tokens // own)
+        return max(1, min(self.rows, self.cached_tokens // own))
 
 
 def windows(lengths: Sequence[int], limits: BatchLimits) -> Iterator[range]:

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from rlsf.sampling.config import SamplingConfig
 
-#: Bytes of float64 held at once while drawing.
-_SCRATCH_BYTES = 16 * 1024 * 1024
+#: Bytes of float64 probabilities held at once while drawing.
+_SCRATCH_BYTES = 32 * 2**20
 
 
 def most_likely(logits: Tensor, count: int) -> Tensor:

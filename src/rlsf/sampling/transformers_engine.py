@@ -25,8 +25,8 @@ from rlsf.traces import Strategy, Trace
 
 #: Prompt tokens of one prefill; bounds its activations.
 _PREFILL_TOKENS = 8192
-#: Elements of the logits of one prefill, for models that cannot be asked for the last position alone.
-_PREFILL_LOGITS = 2**26
+#: Elements of the logits of one forward pass: 256 MiB in float32.
+_LOGITS = 2**26
 
 
 class TransformersEngine:
@@ -114,10 +114,11 @@ class TransformersEngine:
     def _limits(self, config: SamplingConfig) -> BatchLimits:
         prefill_tokens = _PREFILL_TOKENS
         if not self._causal.last_logits_only:
-            prefill_tokens = min(prefill_tokens, _PREFILL_LOGITS // self._causal.vocabulary_size)
+            prefill_tokens = min(prefill_tokens, _LOGITS // self._causal.vocabulary_size)
         return BatchLimits(
             rows_per_prompt=config.branches,
             new_tokens=config.max_new_tokens,
+            rows=max(1, _LOGITS // self._causal.vocabulary_size),
             cached_tokens=config.batch_tokens,
             prefill_tokens=prefill_tokens,
             mixed_lengths=self._causal.mixed_lengths,

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from rlsf.tokenstats.statistics import TokenStatistics
 
-#: Bytes of float32 scratch. About the size of a core's second-level cache: larger chunks are slower.
-_SCRATCH_BYTES = 2 * 1024 * 1024
+#: Bytes of float32 scratch on CPU, about a core's second-level cache: larger chunks are slower.
+_SCRATCH_BYTES = 2 * 2**20
+#: Bytes of it on other devices, which want large chunks.
+_DEVICE_SCRATCH_BYTES = 128 * 2**20
 #: Columns of a vocabulary tile. The softmax of a whole row of 152,000 logits loses a digit of the entropy.
 _TILE = 4096
 #: What stands in for a logit of minus infinity while products with its probability 0 are formed.
@@ -56,7 +58,8 @@ def statistics_of_logits(logits: Tensor, ids: Tensor | None = None) -> Statistic
     columns = _allocate(size, logits.device)
     tile = min(_TILE, vocabulary)
     tiles = -(-vocabulary // tile)
-    rows = max(1, min(size, _SCRATCH_BYTES // (4 * tile * tiles)))
+    scratch_bytes = _SCRATCH_BYTES if logits.device.type == "cpu" else _DEVICE_SCRATCH_BYTES
+    rows = max(1, min(size, scratch_bytes // (4 * tile * tiles)))
     scratch = torch.full((rows, tiles * tile), _MASKED, dtype=torch.float32, device=logits.device)
     products = torch.empty_like(scratch)
     for start in range(0, size, rows):
