@@ -12,7 +12,9 @@ Operator = Literal["+", "-", "*"]
 #: most / fewest: which of four people has the largest or smallest total.
 Goal = Literal["value", "together", "difference", "most", "fewest"]
 
-LARGEST = 149
+#: No number of a question or a solution exceeds it.
+LARGEST = 99
+LARGEST_CHANGE = 39
 PEOPLE_COMPARED = 4
 
 
@@ -107,30 +109,31 @@ class Arithmetic:
         return self.equations[-1].result
 
 
-def _changes(start: int, count: int, rng: random.Random, largest_change: int) -> tuple[tuple[Operator, int], ...]:
+def _changes(start: int, count: int, rng: random.Random) -> tuple[tuple[Operator, int], ...]:
     value, changes = start, []
     for _ in range(count):
-        gains = value < 15 or (value < LARGEST - largest_change and rng.random() < 0.5)
-        quantity = rng.randint(2, largest_change) if gains else rng.randint(2, min(largest_change, value - 1))
+        gains = value < 15 or (value < 85 and rng.random() < 0.5)
+        room = LARGEST - value if gains else value - 1
+        quantity = rng.randint(2, min(LARGEST_CHANGE, room))
         changes.append(("+" if gains else "-", quantity))
         value += quantity if gains else -quantity
     return tuple(changes)
 
 
 def _chain(rng: random.Random) -> Arithmetic:
-    start = rng.randint(10, 99)
-    steps = rng.choices((2, 3, 4), weights=(3, 4, 3))[0]
-    return Arithmetic("value", (Holding(start, _changes(start, steps, rng, 49)),))
+    start = rng.randint(10, 90)
+    steps = rng.choices((2, 3, 4), weights=(45, 40, 15))[0]
+    return Arithmetic("value", (Holding(start, _changes(start, steps, rng)),))
 
 
 def _groups(rng: random.Random) -> Arithmetic:
     groups, size = rng.randint(2, 9), rng.randint(3, 9)
     first: tuple[Operator, int] = ("*", size)
-    return Arithmetic("value", (Holding(groups, (first, *_changes(groups * size, rng.randint(1, 2), rng, 49))),))
+    return Arithmetic("value", (Holding(groups, (first, *_changes(groups * size, rng.randint(1, 2), rng))),))
 
 
 def _pair(rng: random.Random) -> Arithmetic:
-    one, other = (Holding(start, _changes(start, 1, rng, 29)) for start in (rng.randint(10, 79), rng.randint(10, 79)))
+    one, other = (Holding(start, _changes(start, 1, rng)) for start in (rng.randint(10, 69), rng.randint(10, 69)))
     if one.total + other.total <= LARGEST and rng.random() < 0.5:
         return Arithmetic("together", (one, other))
     return Arithmetic("difference", (one, other) if one.total > other.total else (other, one))
@@ -144,17 +147,16 @@ def _ranking(rng: random.Random) -> Arithmetic:
     return Arithmetic(
         goal,
         tuple(
-            Holding(start, _changes(start, 1, rng, 29) if person in changed else ())
-            for person, start in enumerate(starts)
+            Holding(start, _changes(start, 1, rng) if person in changed else ()) for person, start in enumerate(starts)
         ),
     )
 
 
 _KINDS: tuple[tuple[Callable[[random.Random], Arithmetic], float], ...] = (
-    (_chain, 0.55),
-    (_groups, 0.12),
-    (_pair, 0.18),
-    (_ranking, 0.15),
+    (_chain, 0.60),
+    (_groups, 0.15),
+    (_pair, 0.15),
+    (_ranking, 0.10),
 )
 
 
@@ -170,3 +172,13 @@ def draw(rng: random.Random) -> Arithmetic:
         arithmetic = rng.choices(makers, weights=weights)[0](rng)
         if _well_posed(arithmetic):
             return arithmetic
+
+
+def drill(rng: random.Random) -> Equation:
+    """A single equation of the kind that solutions are made of; no question has only one."""
+    if rng.random() < 0.1:
+        return Equation(rng.randint(2, 9), "*", rng.randint(3, 9))
+    left = rng.randint(2, LARGEST - 2)
+    if rng.random() < 0.5:
+        return Equation(left, "+", rng.randint(2, LARGEST - left))
+    return Equation(left, "-", rng.randint(1, left - 1))

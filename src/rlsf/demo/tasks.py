@@ -16,7 +16,7 @@ from rlsf.prompts.prompt import Prompt
 Split = Literal["train", "validation", "self_training", "test"]
 LETTERS = "ABCD"
 _SHARES: dict[Split, int] = {"train": 76, "validation": 4, "self_training": 10, "test": 10}
-_CHOICE_SHARE = 0.3
+_CHOICE_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,14 +18,18 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from rlsf.demo.batches import COMPLETIONS, Batch, batches
 from rlsf.demo.solutions import complete
 from rlsf.demo.tasks import generate
-from rlsf.demo.vocabulary import train_tokenizer
+from rlsf.demo.vocabulary import END_ID, PAD_ID, train_tokenizer
+from rlsf.files import atomic_folder
 
 CONTEXT_LENGTH = 512
 TOKENIZER_QUESTIONS = 20_000
-QUESTIONS_PER_STEP = 32
-STEPS = 3000
-PEAK_LEARNING_RATE = 3e-3
-WARMUP = 0.05
+QUESTIONS_PER_STEP = 24
+STEPS = 4000
+MUON_LEARNING_RATE = 0.02
+ADAMW_LEARNING_RATE = 3e-3
+WARM_UP = 0.03
+FINAL_FACTOR = 0.02
+LOG_EVERY = 50
 
 
 def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -46,33 +52,53 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
             max_position_embeddings=CONTEXT_LENGTH,
             tie_word_embeddings=True,
             bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=END_ID,
+            pad_token_id=PAD_ID,
         )
     )
 
 
 def _loss(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
-    """Mean cross-entropy (nats) over the completion tokens."""
+    """Weighted mean cross-entropy (nats) over the tokens of the batch."""
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.model(
             input_ids=batch.input_ids, position_ids=batch.position_ids, attention_mask=batch.attention_mask
         ).last_hidden_state
-        wanted = batch.labels >= 0
-        logits = model.lm_head(hidden[wanted])
-    return functional.cross_entropy(logits.float(), batch.labels[wanted])
+        logits = model.lm_head(hidden)
+    losses = functional.cross_entropy(logits.float().flatten(0, 1), batch.labels.flatten(), reduction="none")
+    weights = batch.weights.flatten()
+    return (losses * weights).sum() / weights.sum()
+
+
+def _optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, which learns this arithmetic in a fraction of AdamW's steps; AdamW for
+    embeddings and norms."""
+    matrices = [parameter for name, parameter in model.named_parameters() if "proj" in name]
+    others = [parameter for name, parameter in model.named_parameters() if "proj" not in name]
+    return [
+        torch.optim.Muon(matrices, lr=MUON_LEARNING_RATE, weight_decay=0.01),
+        torch.optim.AdamW(others, lr=ADAMW_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def learning_rate_factor(step: int, steps: int) -> float:
+    """A linear warm-up from near 0 to 1, then half a cosine down to ``FINAL_FACTOR``."""
+    warm_up = max(1, round(WARM_UP * steps))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    progress = (step - warm_up) / max(1, steps - warm_up)
+    return FINAL_FACTOR + (1 - FINAL_FACTOR) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def fit(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int, seed: int) -> None:
-    """One-cycle AdamW over ``steps`` batches of fresh questions, in bfloat16 autocast.
+    """``steps`` batches of fresh questions in bfloat16 autocast.
 
     Plain matrix products, because with a mask of its own PyTorch's fused attention is several times slower on CPUs.
     """
     model.set_attn_implementation("eager")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, PEAK_LEARNING_RATE, total_steps=steps, pct_start=WARMUP, cycle_momentum=False
-    )
+    optimizers = _optimizers(model)
+    factor = partial(learning_rate_factor, steps=steps)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, factor) for optimizer in optimizers]
     columns = ("training", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[loss]}"))
     model.train()
     with Progress(*columns) as progress:
@@ -81,11 +107,12 @@ def fit(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int,
             loss = _loss(model, batch)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
+            for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad(set_to_none=True)
             progress.advance(task)
-            if step % 50 == 0:
+            if step % LOG_EVERY == 0:
                 progress.update(task, loss=f"loss {loss.item():.3f}")
                 if not progress.console.is_terminal:
                     progress.console.print(f"step {step} loss {loss.item():.4f}")
@@ -93,12 +120,13 @@ def fit(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int,
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write model and tokenizer; weights in float16, half the size, and a configuration that loads them in float32."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    weights = folder / "model.safetensors"
-    half = {name: tensor.half() for name, tensor in load_file(weights).items()}
-    save_file(half, weights, metadata={"format": "pt"})
+    """Write model and tokenizer: weights in float16, half the size, under a configuration that says float32."""
+    with atomic_folder(folder) as fresh:
+        model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+        weights = fresh / "model.safetensors"
+        half = {name: tensor.half() for name, tensor in load_file(weights).items()}
+        save_file(half, weights, metadata={"format": "pt"})
 
 
 def main() -> None:
@@ -108,6 +136,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if options.output.exists():
+        parser.error(f"{options.output} exists: choose another --output or remove it")
     set_seed(options.seed)
     tokenizer = build_tokenizer(options.seed)
     model = build_model(tokenizer)

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-END = "<|end|>"
-PAD = "<|pad|>"
+#: Special tokens; they take the first ids, in this order.
+PAD, END = "<|pad|>", "<|end|>"
+PAD_ID, END_ID = 0, 1
 LARGEST_VOCABULARY = 1024
 #: A word, one digit, or a run of signs, each with the space before it; then other white space.
 _PIECES = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s"
