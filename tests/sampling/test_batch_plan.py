@@ -46,7 +46,7 @@ def test_windows_are_consecutive_and_bounded(lengths: list[int], limits: BatchLi
 
 def test_similar_lengths_go_together_longest_first() -> None:
     limits = BatchLimits(1, 10, 99, 60, 1000, mixed_lengths=True, shared_prompts=True)
-    assert list(batches(range(5), [5, 20, 6, 20, 7], limits)) == [[1, 3], [4, 2, 0]]
+    assert batches(range(5), [5, 20, 6, 20, 7], limits) == [[1, 3], [4, 2, 0]]
 
 
 def test_rows_of_one_prompt_split_where_they_exceed_the_bound() -> None:
@@ -54,3 +54,9 @@ def test_rows_of_one_prompt_split_where_they_exceed_the_bound() -> None:
     assert limits.rows_at_once(longest=30) == 2
     assert BatchLimits(10, 20, 3, 1000, 1000, mixed_lengths=True, shared_prompts=False).rows_at_once(longest=30) == 3
     assert BatchLimits(10, 20, 99, 10, 1000, mixed_lengths=True, shared_prompts=True).rows_at_once(longest=30) == 1
+
+
+def test_batches_are_of_equal_size_where_that_takes_no_more_of_them() -> None:
+    limits = BatchLimits(1, 10, 99, 15 * 5, 1000, mixed_lengths=True, shared_prompts=True)
+    assert [len(batch) for batch in batches(range(6), [5] * 6, limits)] == [3, 3]
+    assert [len(batch) for batch in batches(range(6), [30, 5, 5, 5, 5, 5], limits)] == [1, 5]

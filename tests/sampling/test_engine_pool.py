@@ -92,7 +92,7 @@ def test_one_worker_is_this_process() -> None:
 
 
 def test_errors_keep_their_type_and_message(pool: EnginePool) -> None:
-    with pytest.raises(InputError, match=r"^line 7: no such thing$"):
+    with pytest.raises(InputError, match=r"^line [78]: no such thing$"):
         list(pool.map_shards(refuse, [7, 8]))
     with pytest.raises(ZeroDivisionError) as bug:
         list(pool.map_shards(divide, [0, 1]))
@@ -110,6 +110,17 @@ def test_a_caller_who_leaves_early_gets_no_stale_results(pool: EnginePool) -> No
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert sorted(number for number, _ in pool.map_shards(square, range(3))) == [0, 1, 2]
+
+
+def test_no_more_workers_than_shards() -> None:
+    before = set(psutil.Process().children())
+    with EnginePool(8) as pool:
+        [(_, (_, worker))] = pool.map_shards(square, [2])
+        started = {process.pid for process in set(psutil.Process().children()) - before}
+        # Multiprocessing keeps a tracker process of its own from the first spawn on.
+        assert worker in started
+        assert len(started) <= 2
+    assert list(EnginePool(8).map_shards(square, [])) == []
 
 
 def test_leaving_the_pool_ends_its_workers() -> None:

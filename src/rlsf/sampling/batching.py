@@ -56,18 +56,30 @@ def windows(lengths: Sequence[int], limits: BatchLimits) -> Iterator[range]:
         yield range(start, len(lengths))
 
 
-def batches(window: Sequence[int], lengths: Sequence[int], limits: BatchLimits) -> Iterator[list[int]]:
+def batches(window: Sequence[int], lengths: Sequence[int], limits: BatchLimits) -> list[list[int]]:
     """The prompts of a window in batches of similar length, longest first, at least one prompt each.
 
-    Longest first, so that memory runs out at the start of a job if it ever does.
+    Longest first, so that memory runs out at the start of a job if it ever does. Of equally many batches, those of
+    equal size: a small batch costs nearly the time of a large one.
     """
+    ordered = sorted(window, key=lambda position: -lengths[position])
+    fewest = list(_filled(ordered, lengths, limits, len(ordered)))
+    if not fewest:
+        return []
+    equal = list(_filled(ordered, lengths, limits, -(-len(ordered) // len(fewest))))
+    return equal if len(equal) == len(fewest) else fewest
+
+
+def _filled(ordered: Sequence[int], lengths: Sequence[int], limits: BatchLimits, most: int) -> Iterator[list[int]]:
+    """Batches of at most so many prompts, each filled before the next is begun."""
     batch: list[int] = []
-    for position in sorted(window, key=lambda position: -lengths[position]):
-        fits = batch and limits.admits(len(batch) + 1, lengths[batch[0]])
-        alike = batch and (limits.mixed_lengths or lengths[position] == lengths[batch[0]])
-        if batch and not (fits and alike):
-            yield batch
-            batch = []
+    for position in ordered:
+        if batch:
+            longest = lengths[batch[0]]
+            alike = limits.mixed_lengths or lengths[position] == longest
+            if len(batch) == most or not alike or not limits.admits(len(batch) + 1, longest):
+                yield batch
+                batch = []
         batch.append(position)
     if batch:
         yield batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -136,32 +137,30 @@ class EnginePool:
     def _map(
         self, function: Callable[[Shard], Result], numbered: Iterator[tuple[int, Shard]]
     ) -> Iterator[tuple[int, Result]]:
-        done = False
         busy: dict[_Worker, int] = {}
+        done = False
         try:
-            for worker, (number, shard) in zip(self._idle_workers(), numbered, strict=False):
+            for place, (number, shard) in enumerate(itertools.islice(numbered, self._size)):
+                worker = self._worker(place)
                 worker.send(function, shard)
                 busy[worker] = number
             while busy:
                 for worker in _ready(busy):
                     result = worker.receive(busy.pop(worker))
+                    for number, shard in itertools.islice(numbered, 1):
+                        worker.send(function, shard)
+                        busy[worker] = number
                     yield result
-                    following = next(numbered, None)
-                    if following is not None:
-                        worker.send(function, following[1])
-                        busy[worker] = following[0]
             done = True
         finally:
             if not done:  # an error, an interrupt, or a caller who lost interest
                 self.close()
 
-    def _idle_workers(self) -> Iterator[_Worker]:
-        """Workers that run already, then new ones, started only as they are needed."""
-        yield from list(self._workers)
-        while len(self._workers) < self._size:
-            worker = _Worker(len(self._workers), self._threads)
-            self._workers.append(worker)
-            yield worker
+    def _worker(self, place: int) -> _Worker:
+        """The worker at a place, started when it is first needed."""
+        if place == len(self._workers):
+            self._workers.append(_Worker(place, self._threads))
+        return self._workers[place]
 
 
 def _ready(busy: Iterable[_Worker]) -> list[_Worker]:
@@ -190,14 +189,14 @@ class _Worker:
 
     def send(self, function: Callable[[Any], Any], shard: Any) -> None:
         """Give the worker a shard. One that died meanwhile is noticed when its answer is waited for."""
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(ConnectionError):
             self.connection.send((function, shard))
 
     def receive(self, number: int) -> tuple[int, Any]:
         """The answer to shard ``number``; what the worker raised is raised here."""
         try:
             succeeded, answer = self.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, ConnectionError):
             self.process.join()
             raise ResourceError(_obituary(self.process)) from None
         if not succeeded:
@@ -206,7 +205,7 @@ class _Worker:
 
     def end(self) -> None:
         """End the process, politely where it is idle, and wait for it."""
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(ConnectionError):
             self.connection.send(_NO_MORE)
         self.connection.close()
         self.process.terminate()

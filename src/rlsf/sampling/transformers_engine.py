@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlsf.errors import InputError, ModelError
+from rlsf.errors import InputError, ModelError, ResourceError
 from rlsf.models import eos_token_ids
 from rlsf.sampling.batching import BatchLimits, batches, windows
 from rlsf.sampling.choosing import draw, most_likely
@@ -36,6 +37,7 @@ class TransformersEngine:
         self._model, self._tokenizer = model, tokenizer
         self._causal = CausalModel(model)
         self._eos_ids = eos_token_ids(model, tokenizer)
+        self._known_stops: dict[tuple[str, ...], StopStrings] = {}
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -89,7 +91,7 @@ class TransformersEngine:
         with self._inference():
             limits = self._limits(config)
         lengths = [len(request.token_ids) for request in requests]
-        stops = StopStrings(self._tokenizer, config.stop, self._causal.vocabulary_size)
+        stops = self._stop_strings(config.stop)
         decoder = Decoder(config, torch.tensor(self._eos_ids, device=self._causal.device), stops)
         for window in windows(lengths, limits):
             sampled: dict[int, list[Trace]] = {}
@@ -99,6 +101,12 @@ class TransformersEngine:
                     completions = self._complete(members, config, decoder, limits)
                 sampled.update(zip(batch, self._traces(members, completions, config, stops), strict=True))
             yield from (sampled.pop(position) for position in window)
+
+    def _stop_strings(self, stops: tuple[str, ...]) -> StopStrings:
+        """Kept for the next call: they look at every token of the vocabulary."""
+        if stops not in self._known_stops:
+            self._known_stops[stops] = StopStrings(self._tokenizer, stops, self._causal.vocabulary_size)
+        return self._known_stops[stops]
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -145,16 +153,17 @@ class TransformersEngine:
                 f"the model's logits for prompt {requests[error.prompt].prompt_id!r} are not finite at new token"
                 f" {error.step}: check the weights, or load them in float32 or bfloat16 instead of float16"
             ) from None
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(
+                f"out of memory while sampling: lower sampling.batch_tokens={config.batch_tokens}"
+            ) from error
         return completions
 
     def _plan(self, prefix: Prefix, requests: list[SamplingRequest], config: SamplingConfig) -> RowPlan:
         """Rows in the order of (prompt, trace index)."""
         device, branches = self._causal.device, config.branches
-        context = self.context_length
-        budgets = [
-            min(config.max_new_tokens, config.max_new_tokens if context is None else context - len(request.token_ids))
-            for request in requests
-        ]
+        context = math.inf if self.context_length is None else self.context_length
+        budgets = [int(min(config.max_new_tokens, context - len(request.token_ids))) for request in requests]
         uniforms = None
         if config.strategy == "sampling" or config.continuation == "sampled":
             uniforms = self._uniforms(requests, branches, max(budgets))
