@@ -10,7 +10,7 @@ from itertools import islice
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from rlsf.demo.problems import drill
+from rlsf.demo.drills import drill
 from rlsf.demo.solutions import Style, complete
 from rlsf.demo.tasks import Problem, stream
 from rlsf.demo.vocabulary import END, PAD_ID
@@ -19,9 +19,8 @@ from rlsf.demo.vocabulary import END, PAD_ID
 COMPLETIONS: tuple[Style, ...] = ("direct", "direct", "worked")
 #: What predicting a token of a question counts, against 1 for a token of a completion.
 PROMPT_WEIGHT = 0.2
-#: Rows of bare equations, for each row with a question.
-DRILLS = 0.25
-_DRILL_EQUATIONS = 9
+#: Rows with a drill, for each row with a question.
+DRILLS = 0.3
 #: Questions sorted by length together, in batches, to save padding.
 _POOL = 16
 #: Lengths are padded to a multiple of this, so that few different shapes occur.
@@ -104,14 +103,13 @@ def _encode(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerFast, rng
 
 
 def _encode_drills(count: int, tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> list[Row]:
-    texts = [" ".join(f"{drill(rng)}." for _ in range(_DRILL_EQUATIONS)) for _ in range(count)]
-    return [drill_row(ids) for ids in tokenizer(texts)["input_ids"]] if texts else []
+    return [drill_row(ids) for ids in tokenizer([drill(rng) for _ in range(count)])["input_ids"]]
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, questions: int, seed: int) -> Iterator[Batch]:
     """Endless batches of ``questions`` fresh training questions each, and drills; the same for the same seed."""
     rng = random.Random(f"rlsf.demo:batches:{seed}")
-    problems = stream("train", seed)
+    problems = stream("train", seed, unique=False)
     drills = round(DRILLS * questions)
     while True:
         pool = sorted(_encode(list(islice(problems, _POOL * questions)), tokenizer, rng), key=lambda row: len(row.ids))

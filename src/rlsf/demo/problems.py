@@ -14,7 +14,8 @@ Goal = Literal["value", "together", "difference", "most", "fewest"]
 
 #: No number of a question or a solution exceeds it.
 LARGEST = 99
-LARGEST_CHANGE = 39
+#: The share of problems about small numbers, which can often be answered without working them out.
+SMALL_SHARE = 0.55
 PEOPLE_COMPARED = 4
 
 
@@ -109,54 +110,66 @@ class Arithmetic:
         return self.equations[-1].result
 
 
-def _changes(start: int, count: int, rng: random.Random) -> tuple[tuple[Operator, int], ...]:
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """How large the numbers of a problem are: no total above ``largest``, no change above ``change``."""
+
+    largest: int
+    starts: tuple[int, int]
+    change: int
+    groups: tuple[int, int]
+    sizes: tuple[int, int]
+    steps: tuple[int, int, int]
+
+
+_SMALL = _Scale(largest=19, starts=(3, 15), change=9, groups=(2, 3), sizes=(3, 6), steps=(65, 35, 0))
+_LARGE = _Scale(largest=LARGEST, starts=(10, 90), change=39, groups=(2, 9), sizes=(3, 9), steps=(45, 40, 15))
+
+
+def _changes(start: int, count: int, rng: random.Random, scale: _Scale) -> tuple[tuple[Operator, int], ...]:
     value, changes = start, []
     for _ in range(count):
-        gains = value < 15 or (value < 85 and rng.random() < 0.5)
-        room = LARGEST - value if gains else value - 1
-        quantity = rng.randint(2, min(LARGEST_CHANGE, room))
+        above, below = scale.largest - value, value - 1
+        gains = below < 2 or (above >= 2 and rng.random() < above / (above + below))
+        quantity = rng.randint(2, min(scale.change, above if gains else below))
         changes.append(("+" if gains else "-", quantity))
         value += quantity if gains else -quantity
     return tuple(changes)
 
 
-def _chain(rng: random.Random) -> Arithmetic:
-    start = rng.randint(10, 90)
-    steps = rng.choices((2, 3, 4), weights=(45, 40, 15))[0]
-    return Arithmetic("value", (Holding(start, _changes(start, steps, rng)),))
+def _holding(rng: random.Random, scale: _Scale, steps: int) -> Holding:
+    start = rng.randint(*scale.starts)
+    return Holding(start, _changes(start, steps, rng, scale))
 
 
-def _groups(rng: random.Random) -> Arithmetic:
-    groups, size = rng.randint(2, 9), rng.randint(3, 9)
+def _chain(rng: random.Random, scale: _Scale) -> Arithmetic:
+    return Arithmetic("value", (_holding(rng, scale, rng.choices((2, 3, 4), weights=scale.steps)[0]),))
+
+
+def _groups(rng: random.Random, scale: _Scale) -> Arithmetic:
+    groups, size = rng.randint(*scale.groups), rng.randint(*scale.sizes)
     first: tuple[Operator, int] = ("*", size)
-    return Arithmetic("value", (Holding(groups, (first, *_changes(groups * size, rng.randint(1, 2), rng))),))
+    return Arithmetic("value", (Holding(groups, (first, *_changes(groups * size, rng.randint(1, 2), rng, scale))),))
 
 
-def _pair(rng: random.Random) -> Arithmetic:
-    one, other = (Holding(start, _changes(start, 1, rng)) for start in (rng.randint(10, 69), rng.randint(10, 69)))
-    if one.total + other.total <= LARGEST and rng.random() < 0.5:
+def _pair(rng: random.Random, scale: _Scale) -> Arithmetic:
+    one, other = _holding(rng, scale, 1), _holding(rng, scale, 1)
+    if one.total + other.total <= scale.largest and rng.random() < 0.7:
         return Arithmetic("together", (one, other))
     return Arithmetic("difference", (one, other) if one.total > other.total else (other, one))
 
 
-def _ranking(rng: random.Random) -> Arithmetic:
+def _ranking(rng: random.Random, scale: _Scale) -> Arithmetic:
     goal: Goal = "most" if rng.random() < 0.5 else "fewest"
-    changed = set(rng.sample(range(PEOPLE_COMPARED), rng.randint(2, 3)))
-    centre = rng.randint(25, 75)
-    starts = [rng.randint(centre - 15, centre + 24) for _ in range(PEOPLE_COMPARED)]
-    return Arithmetic(
-        goal,
-        tuple(
-            Holding(start, _changes(start, 1, rng) if person in changed else ()) for person, start in enumerate(starts)
-        ),
-    )
+    changed = set(rng.sample(range(PEOPLE_COMPARED), 2))
+    return Arithmetic(goal, tuple(_holding(rng, scale, int(person in changed)) for person in range(PEOPLE_COMPARED)))
 
 
-_KINDS: tuple[tuple[Callable[[random.Random], Arithmetic], float], ...] = (
-    (_chain, 0.60),
+_KINDS: tuple[tuple[Callable[[random.Random, _Scale], Arithmetic], float], ...] = (
+    (_chain, 0.65),
     (_groups, 0.15),
     (_pair, 0.15),
-    (_ranking, 0.10),
+    (_ranking, 0.05),
 )
 
 
@@ -169,16 +182,12 @@ def draw(rng: random.Random) -> Arithmetic:
     """A random well-posed problem: positive results, and no two people with equal totals."""
     makers, weights = zip(*_KINDS, strict=True)
     while True:
-        arithmetic = rng.choices(makers, weights=weights)[0](rng)
+        scale = _SMALL if rng.random() < SMALL_SHARE else _LARGE
+        arithmetic = rng.choices(makers, weights=weights)[0](rng, scale)
         if _well_posed(arithmetic):
             return arithmetic
 
 
-def drill(rng: random.Random) -> Equation:
-    """A single equation of the kind that solutions are made of; no question has only one."""
-    if rng.random() < 0.1:
-        return Equation(rng.randint(2, 9), "*", rng.randint(3, 9))
-    left = rng.randint(2, LARGEST - 2)
-    if rng.random() < 0.5:
-        return Equation(left, "+", rng.randint(2, LARGEST - left))
-    return Equation(left, "-", rng.randint(1, left - 1))
+def small_chain(rng: random.Random) -> Arithmetic:
+    """A chain of small numbers, the kind that can be done in the head."""
+    return _chain(rng, _SMALL)

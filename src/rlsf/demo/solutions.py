@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import Literal
 
-from rlsf.demo.tasks import Problem
+from rlsf.demo.tasks import LETTERS, Problem
 
 Style = Literal["direct", "worked"]
 
@@ -33,8 +33,8 @@ WORKED_OPENINGS: dict[str, float] = {
 
 
 def answer_of(problem: Problem) -> str:
-    """The gold answer as the model writes it: a number, or a letter in parentheses."""
-    return f"({problem.gold})" if problem.choices else problem.gold
+    """The gold answer as the model writes it: a number or a name; with options, the text of the right one."""
+    return problem.choices[LETTERS.index(problem.gold)] if problem.choices else problem.gold
 
 
 def _working(problem: Problem) -> str:

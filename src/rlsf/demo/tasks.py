@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, get_args
@@ -16,7 +16,14 @@ from rlsf.prompts.prompt import Prompt
 Split = Literal["train", "validation", "self_training", "test"]
 LETTERS = "ABCD"
 _SHARES: dict[Split, int] = {"train": 76, "validation": 4, "self_training": 10, "test": 10}
-_CHOICE_SHARE = 0.2
+#: The share of questions with options, where the problem allows both. The questions that are asked have more of them
+#: than the training text: a direct answer is often right where there are options, and rarely where there are none.
+_CHOICE_SHARES: dict[Split, float] = {"train": 0.25, "validation": 0.7, "self_training": 0.7, "test": 0.7}
+
+
+def options_text(choices: Sequence[str]) -> str:
+    """One option a line, lettered, each on a new line."""
+    return "".join(f"\n({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +48,7 @@ class Problem:
     @property
     def text(self) -> str:
         """The prompt the model is trained on: the default rendering for base models."""
-        options = "".join(f"\n({letter}) {choice}" for letter, choice in zip(LETTERS, self.choices, strict=False))
-        return f"Q: {self.question}{options}\nA:"
+        return f"Q: {self.question}{options_text(self.choices) if self.choices else ''}\nA:"
 
 
 def split_of(arithmetic: Arithmetic) -> Split:
@@ -60,24 +66,22 @@ def split_of(arithmetic: Arithmetic) -> Split:
     raise AssertionError("the shares of the splits add up to 100")
 
 
-def _wrong_results(arithmetic: Arithmetic, rng: random.Random) -> list[str]:
-    """Three numbers one slip away from the result: a step forgotten or undone, a carry lost, a count off by one."""
-    result = arithmetic.result
-    near = {result + offset for offset in (-10, -2, -1, 1, 2, 10)}
-    slips = {result + sign * quantity for quantity in arithmetic.quantities for sign in (-1, 1)}
-    candidates = sorted(near | slips | {equation.result for equation in arithmetic.equations})
-    plausible = [value for value in candidates if value > 0 and value != result and abs(value - result) <= 25]
+def wrong_results(result: int, others: Iterable[int], rng: random.Random) -> list[str]:
+    """Three numbers near ``result`` such as slips lead to: off by one, two or ten, or one of ``others``."""
+    near = {result + offset for offset in (-10, -3, -2, -1, 1, 2, 3, 10)}
+    plausible = sorted(value for value in near.union(others) if value > 0 and value != result)
     return [str(value) for value in rng.sample(plausible, len(LETTERS) - 1)]
 
 
-def _problem(identifier: str, arithmetic: Arithmetic, rng: random.Random) -> Problem:
+def _problem(identifier: str, arithmetic: Arithmetic, choice_share: float, rng: random.Random) -> Problem:
     story = tell(arithmetic, rng)
     if arithmetic.goal in ("most", "fewest"):
         correct = story.names[[holding.total for holding in arithmetic.holdings].index(arithmetic.result)]
         choices = rng.sample(story.names, len(story.names))
-    elif rng.random() < _CHOICE_SHARE:
+    elif rng.random() < choice_share:
         correct = str(arithmetic.result)
-        choices = [correct, *_wrong_results(arithmetic, rng)]
+        steps = {equation.result for equation in arithmetic.equations}
+        choices = [correct, *wrong_results(arithmetic.result, steps, rng)]
         rng.shuffle(choices)
     else:
         return Problem(identifier, story.question, (), str(arithmetic.result), arithmetic, story.names)
@@ -85,15 +89,20 @@ def _problem(identifier: str, arithmetic: Arithmetic, rng: random.Random) -> Pro
     return Problem(identifier, story.question, tuple(choices), gold, arithmetic, story.names)
 
 
-def stream(split: Split, seed: int = 0) -> Iterator[Problem]:
-    """Endless problems of a split, no two with the same structure and numbers; the same for the same seed."""
+def stream(split: Split, seed: int = 0, *, unique: bool = True) -> Iterator[Problem]:
+    """Endless problems of a split, the same for the same seed; ``unique``: no two with the same structure and numbers.
+
+    There are few problems about small numbers, so an endless stream of unique ones would drift towards large numbers.
+    """
     rng = random.Random(f"rlsf.demo:{split}:{seed}")
     seen: set[str] = set()
+    count = 0
     while True:
         arithmetic = draw(rng)
-        if split_of(arithmetic) != split or arithmetic.canonical in seen:
+        if split_of(arithmetic) != split or (unique and arithmetic.canonical in seen):
             continue
-        yield _problem(f"{split}-{seed}-{len(seen)}", arithmetic, rng)
+        yield _problem(f"{split}-{seed}-{count}", arithmetic, _CHOICE_SHARES[split], rng)
+        count += 1
         seen.add(arithmetic.canonical)
 
 
