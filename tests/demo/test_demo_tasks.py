@@ -37,7 +37,7 @@ _OPERATIONS = {"Add": operator.add, "Sub": operator.sub, "Mult": operator.mul}
 
 def evaluate(expression):
     """A left-to-right reading of ``23+15-7`` by Python's own parser."""
-    node = ast.parse(expression, mode="eval").body
+    node = ast.parse(expression.strip(), mode="eval").body
 
     def value(node):
         if isinstance(node, ast.Constant):
