@@ -1,4 +1,4 @@
-"""``rlsf demo``: the main job on the bundled model, with our signal and, beside it, with the paper's."""
+"""``rlsf demo``: the main job on the bundled model, with the paper's recipe and, beside it, with ours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rlsf.recipes.resolve import merge, parse_overrides, read_yaml, resolve
 #: Questions to learn from, and labelled questions to measure on.
 SELF_TRAINING, TEST = 400, 500
 #: The recipe of the demo, and the one shown beside it.
-MAIN, BESIDE = "rlsf-trace", "rlsf"
+MAIN, BESIDE = "rlsf", "rlsf-trace"
 _WHERE = RunOptions()
 
 
@@ -31,7 +31,7 @@ def demo(
     Parameters
     ----------
     beside:
-        Run the paper's recipe as well, on the same traces.
+        Run rlsf-trace as well, on the same traces.
     """
     from rlsf.pipeline.folder import RunFolder
     from rlsf.pipeline.reuse import borrow_traces
@@ -46,10 +46,10 @@ def demo(
     _announce(recipe, console)
     run_recipe(recipe, folder, resume=where.resume)
     if beside:
-        paper, other = _recipe(BESIDE, layer), folder.with_name(f"{folder.name}-{BESIDE}")
+        second, other = _recipe(BESIDE, layer), folder.with_name(f"{folder.name}-{BESIDE}")
         borrow_traces(RunFolder(folder), RunFolder(other))
-        _announce(paper, console)
-        run_recipe(paper, other, resume=where.resume or other.exists())
+        _announce(second, console)
+        run_recipe(second, other, resume=where.resume or other.exists())
     console.print(f"{time.monotonic() - started:.0f} s in all", highlight=False)
 
 
