@@ -1,34 +1,34 @@
-"""Our signal: how sure the model was of everything in a trace that the answer depends on.
+"""Our signal: how sure the model was of the values in a trace, at the places where it was least sure.
 
 A trace that ends by copying its last result is sure of the copy whether or not the result is right, so the answer
-span alone cannot tell. Looked at instead are the tokens that carry values.
+span alone cannot tell. What can go wrong before is the choice of a number or of a sign. ``docs/signals.md`` has the
+reasons for this form and the measurements.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rlsf.confidence.values import value_spans
 from rlsf.traces import Trace
 
-
-def value_tokens(trace: Trace, pieces: Sequence[str]) -> NDArray[np.bool_]:
-    """Which tokens carry values, as a mask of shape [T].
-
-    Tokens with a digit and tokens of the answer span; in a trace without any digit, every token with a letter
-    but the first, which CoT-decoding imposes, and those of the answer span.
-    """
-    mask = np.array([any(character.isdecimal() for character in piece) for piece in pieces], dtype=bool)
-    if not mask.any():
-        mask = np.array([any(character.isalnum() for character in piece) for piece in pieces], dtype=bool)
-        mask[0] = False
-    if trace.answer is not None:
-        mask[trace.answer.start : trace.answer.end] = True
-    return mask if mask.any() else np.ones_like(mask)
+#: The share of the values, the least sure ones, that is averaged.
+WEAKEST = 0.25
 
 
 def trace_confidence(trace: Trace, pieces: Sequence[str]) -> float:
-    """(1/n) sum_t log p_t(y_t) over the n tokens that carry values, in nats."""
-    return float(np.mean(trace.statistics.logprob[value_tokens(trace, pieces)], dtype=np.float64))
+    """Mean log-probability of the least sure quarter of the values of a trace, in nats.
+
+    With the values u = 1..n of ``value_spans`` and log P_u = sum of log p_t(y_t) over the tokens of u: the mean of
+    the ceil(n / 4) smallest log P_u. Its exponential, a geometric mean of probabilities, lies between the least
+    sure value alone (the upper bound of the probability that all are right) and the geometric mean of all, in which
+    one guess drowns among copies. Averaging the lowest part follows arXiv 2508.15260 (bottom 10 % group confidence).
+    """
+    assert trace.answer is not None, "asked only for traces with an answer"
+    spans = value_spans(pieces, (trace.answer.start, trace.answer.end))
+    logprob = trace.statistics.logprob
+    values = np.sort([logprob[first:last].sum(dtype=np.float64) for first, last in spans])
+    return float(values[: math.ceil(WEAKEST * len(values))].mean())
