@@ -62,24 +62,25 @@ def child(folder: Path) -> int:
     return process
 
 
-def kill_at_random(folder: Path, moments: random.Random, seconds: float) -> bool:
-    """Whether the child was still alive when the signal came."""
+def kill_after_progress(folder: Path, moments: random.Random) -> bool:
+    """Whether the child was still alive when the signal came, a random moment after its next checkpoint."""
+    before = checkpoint_steps(folder / "checkpoints")
     process = child(folder)
-    time.sleep(moments.uniform(0.0, seconds))
+    while checkpoint_steps(folder / "checkpoints") == before:
+        if os.waitpid(process, os.WNOHANG)[0]:
+            return False
+        time.sleep(0.001)
+    time.sleep(moments.uniform(0.0, 0.05))
     os.kill(process, signal.SIGKILL)
-    _, status = os.waitpid(process, 0)
-    return os.WIFSIGNALED(status)
+    return os.WIFSIGNALED(os.waitpid(process, 0)[1])
 
 
 def main() -> None:
     folder, moments, kills = Path(sys.argv[1]), random.Random(int(sys.argv[2])), int(sys.argv[3])
-    for name in ("warm-up", "whole"):
-        started = time.monotonic()
-        assert os.waitpid(child(folder / name), 0)[1] == 0
-    seconds = time.monotonic() - started
+    assert os.waitpid(child(folder / "whole"), 0)[1] == 0
     report = {"killed": 0, "half_written": 0, "resumed_from": []}
     for _ in range(kills):
-        report["killed"] += kill_at_random(folder / "cut", moments, seconds / 2)
+        report["killed"] += kill_after_progress(folder / "cut", moments)
         report["half_written"] += staging_folder(folder / "cut" / "checkpoints").exists()
         report["resumed_from"] += checkpoint_steps(folder / "cut" / "checkpoints")[-1:]
     assert os.waitpid(child(folder / "cut"), 0)[1] == 0

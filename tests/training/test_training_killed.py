@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).with_name("killed_training.py")
 @pytest.mark.slow
 def test_killed_and_resumed_equals_left_alone(tmp_path: Path) -> None:
     process = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path), "1", "8"],
+        [sys.executable, str(SCRIPT), str(tmp_path), "1", "5"],
         capture_output=True,
         text=True,
         timeout=300,
