@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlsf.sampling.batching import BatchLimits, batches, windows
@@ -20,6 +20,7 @@ LIMITS = st.builds(
 
 
 @given(st.lists(st.integers(1, 60), max_size=60), LIMITS)
+@settings(deadline=None)
 def test_batches_partition_the_prompts_within_the_bounds(lengths: list[int], limits: BatchLimits) -> None:
     planned = [batch for window in windows(lengths, limits) for batch in batches(window, lengths, limits)]
     assert sorted(position for batch in planned for position in batch) == list(range(len(lengths)))
@@ -36,6 +37,7 @@ def test_batches_partition_the_prompts_within_the_bounds(lengths: list[int], lim
 
 
 @given(st.lists(st.integers(1, 60), max_size=60), LIMITS)
+@settings(deadline=None)
 def test_windows_are_consecutive_and_bounded(lengths: list[int], limits: BatchLimits) -> None:
     planned = list(windows(lengths, limits))
     assert [position for window in planned for position in window] == list(range(len(lengths)))

@@ -32,6 +32,7 @@ def test_slab_is_a_concatenation_that_can_drop_rows() -> None:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=20))
+@settings(deadline=None)
 def test_holes_are_filled_from_the_end(alive: list[bool]) -> None:
     order = filling_holes(torch.tensor(alive)).tolist()
     assert sorted(order) == [row for row, stays in enumerate(alive) if stays]

@@ -87,11 +87,7 @@ class CausalModel:
         self.mixed_lengths = {"attention_mask", "position_ids"} <= self._options and not self._is_recurrent()
         self.last_logits_only = "logits_to_keep" in self._options
         self.device = model.device
-
-    @property
-    def vocabulary_size(self) -> int:
-        """Columns of the logits."""
-        return self.model.config.get_text_config(decoder=True).vocab_size
+        self.vocabulary_size: int = model.config.get_text_config(decoder=True).vocab_size
 
     @property
     def context_length(self) -> int | None:

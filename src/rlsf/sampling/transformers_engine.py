@@ -110,11 +110,14 @@ class TransformersEngine:
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
-        """No gradients and no dropout; never held over a yield, so that a caller may train in between."""
+        """No gradients and no dropout; never held over a yield, so that a caller may train in between.
+
+        Not inference mode: buffers that a model caches meanwhile (some rotary embeddings) could not be trained with.
+        """
         training = self._model.training
         self._model.eval()
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 yield
         finally:
             self._model.train(training)
