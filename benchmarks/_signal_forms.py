@@ -72,7 +72,8 @@ SETS = {
 }
 MEANS: dict[str, Callable[[Floats], float]] = {
     "mean": partial(weakest, share=1.0),
-    "weakest ¼": partial(weakest, share=WEAKEST),
+    "weakest half": partial(weakest, share=0.5),
+    "weakest tenth": partial(weakest, share=WEAKEST),
     "minimum": partial(weakest, share=0.0),
     "product": joint,
 }

@@ -39,19 +39,23 @@ BRANCHES = 10
 Floats = NDArray[np.float64]
 #: From an answered trace and its pieces to a confidence.
 Measure = Callable[[Trace, Sequence[str]], float | None]
-COLUMNS = ("all", "worked", "direct", "within", "surest right", "surest worked", "ECE")
+COLUMNS = ("all", "direct", "worked", "computed", "within", "surest right", "surest worked", "ECE")
 #: The rule of the recipe ``rlsf-trace``, the same for every signal.
 RANKING = RankingConfig(rule="best_versus_rest", threshold=0.0, minimum_gap=0.1, different_answers=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Branches:
-    """Answered branches, one row a question: arrays of shape [questions, branches]."""
+    """Answered branches, one row a question: arrays of shape [questions, branches].
+
+    ``computed``: worked branches of questions whose answer is the result of the last equation, not a comparison.
+    """
 
     traces: list[Trace]
     pieces: list[tuple[str, ...]]
     correct: NDArray[np.bool_]
     worked: NDArray[np.bool_]
+    computed: NDArray[np.bool_]
 
 
 def sample(folder: Path, questions: int, seed: int) -> Branches:
@@ -64,7 +68,7 @@ def sample(folder: Path, questions: int, seed: int) -> Branches:
         SamplingRequest(problem.id, render(problem.prompt.without_gold(), tokenizer, RenderConfig()).token_ids)
         for problem in problems
     ]
-    traces, pieces, correct, worked = [], [], [], []
+    traces, pieces, correct, worked, computed = [], [], [], [], []
     sampled = engine.sample(requests, SamplingConfig(branches=BRANCHES, max_new_tokens=96))
     for problem, group in zip(problems, sampled, strict=True):
         for trace in group:
@@ -74,8 +78,9 @@ def sample(folder: Path, questions: int, seed: int) -> Branches:
             pieces.append(text.pieces)
             correct.append(finding.answer is not None and finding.answer.text == problem.gold)
             worked.append(style_of(trace.text) == "worked")
-    shape = (len(problems), BRANCHES)
-    return Branches(traces, pieces, np.reshape(correct, shape), np.reshape(worked, shape))
+            computed.append(worked[-1] and problem.arithmetic.goal not in ("most", "fewest"))
+    masks = (np.reshape(mask, (len(problems), BRANCHES)) for mask in (correct, worked, computed))
+    return Branches(traces, pieces, *masks)
 
 
 def confidences(branches: Branches, measure: Measure) -> Floats:
@@ -87,21 +92,24 @@ def confidences(branches: Branches, measure: Measure) -> Floats:
     return np.reshape(np.asarray(values, dtype=np.float64), branches.correct.shape)
 
 
-def figures(confidence: Floats, correct: NDArray[np.bool_], worked: NDArray[np.bool_]) -> dict[str, float]:
-    """The columns of a table.
+def figures(confidence: Floats, branches: Branches, questions: NDArray[np.int64]) -> dict[str, float]:
+    """The columns of a table, over the given questions (row numbers, repetitions allowed).
 
-    ``all``, ``worked``, ``direct``: AUROC over those branches. ``within``: of all pairs of a right and a wrong branch
-    of the same question, those ranked rightly. ``surest``: the branch with the largest confidence of each question:
-    how often it is right, how often worked, and its ECE (10 bins).
+    ``all``, ``direct``, ``worked``, ``computed``: AUROC over those branches. ``within``: of all pairs of a right and a
+    wrong branch of the same question, those ranked rightly. ``surest``: the branch with the largest confidence of
+    each question: how often it is right, how often worked, and its ECE (10 bins).
     """
-    rows = np.arange(len(confidence))
+    confidence, correct = confidence[questions], branches.correct[questions]
+    worked, computed = branches.worked[questions], branches.computed[questions]
+    rows = np.arange(len(questions))
     surest = confidence.argmax(axis=1)
     ahead = confidence[:, :, None] - confidence[:, None, :]
     compared = correct[:, :, None] & ~correct[:, None, :]
     return {
         "all": _auroc(confidence, correct),
-        "worked": _auroc(confidence[worked], correct[worked]),
         "direct": _auroc(confidence[~worked], correct[~worked]),
+        "worked": _auroc(confidence[worked], correct[worked]),
+        "computed": _auroc(confidence[computed], correct[computed]),
         "within": float(((ahead > 0) + 0.5 * (ahead == 0))[compared].mean()) if compared.any() else np.nan,
         "surest right": float(correct[rows, surest].mean()),
         "surest worked": float(worked[rows, surest].mean()),
@@ -116,10 +124,10 @@ def _auroc(confidence: Floats, correct: NDArray[np.bool_]) -> float:
 def measured(branches: Branches, measure: Measure, resamples: int) -> dict[str, dict[str, float]]:
     """Every column with its interval."""
     confidence = confidences(branches, measure)
-    value = figures(confidence, branches.correct, branches.worked)
+    value = figures(confidence, branches, np.arange(len(confidence)))
     random = np.random.default_rng(0)
     draws = random.integers(0, len(confidence), (resamples, len(confidence)))
-    resampled = [figures(confidence[draw], branches.correct[draw], branches.worked[draw]) for draw in draws]
+    resampled = [figures(confidence, branches, draw) for draw in draws]
     result = {}
     for column in COLUMNS:
         low, high = np.nanpercentile([row[column] for row in resampled], [2.5, 97.5])
@@ -167,17 +175,17 @@ def main() -> None:
     resamples = 50 if arguments.quick else 500
     signals = {name: measured(branches, signal.confidence, resamples) for name, signal in SIGNALS.items()}
     report("Signals", signals)
-    preferred = {
-        name: preferences(branches, confidences(branches, signal.confidence)) for name, signal in SIGNALS.items()
-    }
-    report_preferences(preferred)
     forms = {name: measured(branches, form, resamples) for name, form in FORMS.items()}
     report("Forms of trace_confidence: which values, which mean", forms)
+    every = {name: signal.confidence for name, signal in SIGNALS.items()} | FORMS
+    preferred = {name: preferences(branches, confidences(branches, measure)) for name, measure in every.items()}
+    report_preferences(preferred)
     outcome = {
         "questions": len(branches.correct),
         "greedy_accuracy": float(branches.correct[:, 0].mean()),
         "any_branch_right": float(branches.correct.any(axis=1).mean()),
         "worked_right": float(branches.correct[branches.worked].mean()),
+        "computed_right": float(branches.correct[branches.computed].mean()),
         "direct_right": float(branches.correct[~branches.worked].mean()),
         "without_answer": sum(trace.answer is None for trace in branches.traces) / len(branches.traces),
         "seconds": time.perf_counter() - started,

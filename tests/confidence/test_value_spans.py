@@ -94,12 +94,18 @@ def confidence(pieces: Sequence[str], probabilities: Sequence[float], answer: tu
     return measured
 
 
-def test_mean_over_the_least_sure_quarter() -> None:
+def test_the_least_sure_value_up_to_ten() -> None:
     pieces = [" so", " 2", "3", " +", " 4", " =", " 2", "7", ".", " 2", "7"]
     probabilities = [0.1, 0.9, 0.8, 0.95, 0.7, 0.2, 0.5, 0.6, 0.3, 0.99, 0.98]
-    # values: 23 (.9 x .8 = .72), + (.95), 4 (.7), 27 (.5 x .6 = .3), the answer 27 (.99 x .98); the words do not count;
-    # ceil(5 / 4) = 2 of them: sqrt(.3 x .7)
-    assert confidence(pieces, probabilities, (9, 11)) == pytest.approx(math.sqrt(0.3 * 0.7), rel=1e-5)
+    # values: 23 (.9 x .8 = .72), + (.95), 4 (.7), 27 (.5 x .6 = .3), the answer 27 (.99 x .98); the words do not count
+    assert confidence(pieces, probabilities, (9, 11)) == pytest.approx(0.3, rel=1e-5)
+
+
+def test_the_mean_of_the_least_sure_tenth_of_more_than_ten() -> None:
+    # eleven values, ceil(11 / 10) = 2 of them: sqrt(.3 x .7)
+    pieces = [" so", *(f" {number}" for number in range(11))]
+    probabilities = [0.1, 0.9, 0.8, 0.3, *[0.95] * 5, 0.7, 0.9, 0.99]
+    assert confidence(pieces, probabilities, (11, 12)) == pytest.approx(math.sqrt(0.3 * 0.7), rel=1e-5)
 
 
 def test_a_copied_answer_does_not_hide_a_doubtful_result() -> None:
@@ -107,12 +113,17 @@ def test_a_copied_answer_does_not_hide_a_doubtful_result() -> None:
     sure = [0.5, *[0.99] * 10]
     doubtful = [*sure[:5], 0.4, *sure[6:]]
     answer = (10, 11)
-    for probabilities in (sure, doubtful):
+    for probabilities, expected in ((sure, 0.99), (doubtful, 0.4)):
         trace = trace_of([distribution(p) for p in probabilities], [0] * 11, answer)
         assert get_signal("answer_disparity").confidence(trace) == pytest.approx(0.98, rel=1e-5)
-    # ceil(5 / 4) = 2 values
-    assert confidence(pieces, sure, answer) == pytest.approx(0.99, rel=1e-5)
-    assert confidence(pieces, doubtful, answer) == pytest.approx(math.sqrt(0.4 * 0.99), rel=1e-5)
+        assert confidence(pieces, probabilities, answer) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_guess_after_sure_working_is_no_surer_than_a_bare_guess() -> None:
+    worked = [" so", " 2", " +", " 3", " =", " 5", ".", " Hence", " (", "B", ")"]
+    bare = [" It", " is", " (", "B", ")"]
+    guessed = confidence(worked, [*[0.99] * 9, 0.25, 0.99], (9, 10))
+    assert guessed == pytest.approx(confidence(bare, [0.5, 0.9, 0.9, 0.25, 0.9], (3, 4)), rel=1e-5)
 
 
 def test_a_bare_answer_is_as_sure_as_its_joint_probability() -> None:

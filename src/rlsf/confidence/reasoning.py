@@ -16,16 +16,17 @@ from rlsf.confidence.values import value_spans
 from rlsf.traces import Trace
 
 #: The share of the values, the least sure ones, that is averaged.
-WEAKEST = 0.25
+WEAKEST = 0.1
 
 
 def trace_confidence(trace: Trace, pieces: Sequence[str]) -> float:
-    """Mean log-probability of the least sure quarter of the values of a trace, in nats.
+    """Mean log-probability of the least sure tenth of the values of a trace, in nats.
 
     With the values u = 1..n of ``value_spans`` and log P_u = sum of log p_t(y_t) over the tokens of u: the mean of
-    the ceil(n / 4) smallest log P_u. Its exponential, a geometric mean of probabilities, lies between the least
-    sure value alone (the upper bound of the probability that all are right) and the geometric mean of all, in which
-    one guess drowns among copies. Averaging the lowest part follows arXiv 2508.15260 (bottom 10 % group confidence).
+    the ceil(n / 10) smallest log P_u, so the smallest alone up to ten values. The smallest P_u is the upper bound of
+    the probability that all values are right, whatever their dependence; in longer traces, where some value is always
+    a matter of taste, it is averaged with the next smallest. The share is that of arXiv 2508.15260 (bottom 10 % group
+    confidence), which takes it over windows of tokens.
     """
     assert trace.answer is not None, "asked only for traces with an answer"
     spans = value_spans(pieces, (trace.answer.start, trace.answer.end))

@@ -93,7 +93,7 @@ SIGNALS: dict[str, Signal] = {
         ),
         Signal(
             name="trace_confidence",
-            description="geometric mean probability of the least sure quarter of the numbers, signs and answer",
+            description="geometric mean probability of the least sure tenth of the numbers, signs and answer",
             unit="nats",
             statistics=("logprob",),
             needs_answer=True,
