@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,7 +52,8 @@ def train_stage(run: Run, round_: int) -> Manifest:
             reached = done
 
         result = train_preferences(
-            model=load_model(base, for_training=True),
+            # An adapter wraps the model and passes on its attributes; the trainer takes either.
+            model=cast("PreTrainedModel", load_model(base, for_training=True)),
             tokenizer=run.tokenizer,
             preferences=training_pairs,
             config=recipe.training,
