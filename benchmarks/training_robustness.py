@@ -49,7 +49,7 @@ VARIED = ("learning_rates", "nll_weights", "seeds")
 class Study:
     """What is varied and how large everything is."""
 
-    learning_rates: tuple[float, ...] = (1e-5, 3e-5, 1e-4, 3e-4)
+    learning_rates: tuple[float, ...] = (3e-5, 1e-4, 3e-4, 1e-3)
     nll_weights: tuple[float, ...] = (1.0, 0.0)
     seeds: tuple[int, ...] = (0, 1, 2)
     questions: int = 250
