@@ -10,9 +10,7 @@ and a random one of the shape of Qwen2-0.5B. Other work on the same cores spoils
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -172,7 +170,7 @@ def fastest(repeats: int, run: Callable[[], T], threads: Sequence[int] = (1,)) -
 
 def run_alone(model: str, variant: str, work: Workload, requests: Sequence[SamplingRequest]) -> dict[str, float]:
     """A variant in this process, with one thread or all, whichever is faster."""
-    threads = (1, available_cores())
+    threads = sorted({1, available_cores()})
     ids, eos_id = [request.token_ids for request in requests], tokenizer().eos_token_id
     held = warm_up(model, requests[:1]).peak_bytes
     if variant == "engine":
@@ -204,10 +202,9 @@ def measure(model: str, variant: str, quick: bool) -> dict[str, float]:
 
 def compare(model: str, quick: bool) -> dict[str, dict[str, float]]:
     """Every variant in its own process; prints a table of rates and ratios."""
-    flags = ["--quick"] if quick else []
     figures = {}
     for variant in VARIANTS:
-        measured = in_own_process(__file__, "--measure", model, variant, *flags)
+        measured = in_own_process(measure, model, variant, quick)
         figures[variant] = measured | {"traces_per_second": measured["traces"] / measured["seconds"]}
     base = figures["one-prompt"]["traces_per_second"]
     for variant in figures:
@@ -218,14 +215,13 @@ def compare(model: str, quick: bool) -> dict[str, dict[str, float]]:
     }[model]
     show(
         name,
-        ["variant", "traces/s", "x (a)", "tokens/s", "tokens/trace", "peak GB", "growth GB"],
+        ["variant", "traces/s", "x (a)", "tokens/s", "peak GB", "growth GB"],
         [
             [
                 VARIANTS[variant],
                 f"{row['traces_per_second']:.1f}",
                 f"{row['ratio_to_one_prompt']:.1f}",
                 f"{row['tokens'] / row['seconds']:.0f}",
-                f"{row['tokens'] / row['traces']:.1f}",
                 f"{row['peak_bytes'] / 1e9:.2f}",
                 f"{row['growth_bytes'] / 1e9:.2f}",
             ]
@@ -236,13 +232,8 @@ def compare(model: str, quick: bool) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """Measure one variant (in a child process) or compare all."""
-    parser = options(__doc__.splitlines()[0])
-    parser.add_argument("--measure", nargs=2, metavar=("MODEL", "VARIANT"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(measure(*arguments.measure, arguments.quick)))
-        return
+    """Compare all variants on both models."""
+    arguments = options(__doc__.splitlines()[0]).parse_args()
     figures = {model: compare(model, arguments.quick) for model in ("bundled", "qwen2")}
     write_json(arguments.json, {"quick": arguments.quick, "branches": BRANCHES, "models": figures})
 
