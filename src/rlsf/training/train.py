@@ -38,6 +38,8 @@ class TrainingResult:
     """The last step's metrics, under TRL's names."""
     probes: tuple[Mapping[str, float], ...] = ()
     """Every probe of the selection, in the order of steps."""
+    learning_rate: float = 0.0
+    """The peak learning rate used, also where the configuration leaves it to the size of the model."""
     pairs: int = 0
     too_long: int = 0
     """Pairs left out because a trace does not fit the model's context."""
@@ -99,6 +101,7 @@ def train_preferences(
         reason=selection.explain() if selection else "no selection: the last step is kept",
         metrics=_last_metrics(state),
         probes=tuple(selection.probes) if selection else (),
+        learning_rate=arguments.learning_rate,
         pairs=len(pairs),
         too_long=pairs.too_long,
     )
