@@ -47,9 +47,16 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device that is always out of space")
 def test_a_full_disk_names_file_and_remedy(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError, match=r"no space left while writing .*shard\.parquet: free some space"):
+    with pytest.raises(ResourceError, match=r"no space left on device while writing .*shard\.parquet: free some space"):
         with writing(tmp_path / "shard.parquet"), open("/dev/full", "w") as stream:
             stream.write("x")
+
+
+def test_a_place_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "x.json", tmp_path / ("n" * 300)):
+        with pytest.raises(ResourceError, match=r"cannot write .* \(.*\): choose another --output"):
+            write_json(place, {"a": 1})
 
 
 def test_other_errors_of_the_machine_pass_through(tmp_path: Path) -> None:

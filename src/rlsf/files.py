@@ -24,15 +24,17 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise ResourceError(
-                f"no space left while writing {path}: free some space and continue with --resume; what was finished"
-                " is kept"
+                f"{os.strerror(error.errno).lower()} while writing {path}: free some space and continue with --resume;"
+                " what was finished is kept"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise ResourceError(
                 f"not allowed to write {path}: choose another --output or mend its permissions"
             ) from error
+        if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
+            raise ResourceError(f"cannot write {path} ({error.strerror}): choose another --output") from error
         raise
 
 

@@ -145,7 +145,7 @@ def test_truncation_is_kept():
 
 def test_temperature_samples_hold_no_greedy_trace():
     sampled = [trace(0, "7", strategy="sampling")]
-    with pytest.raises(InputError, match=r"no greedy trace.*sampling\.strategy=cot_decoding"):
+    with pytest.raises(InputError, match=r"no greedy trace.*leave greedy out"):
         judge_question(QUESTION, sampled, [0.5], EvaluationConfig(), equal)
     modes = EvaluationConfig(modes=("majority",))
     assert judge_question(QUESTION, sampled, [0.5], modes, equal)[0].correct

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlsf.errors import InputError
+from rlsf.errors import InputError, ResourceError
 from rlsf.pipeline.folder import RunFolder
 from rlsf.pipeline.manifest import Manifest, finished, read_manifest, require
 from rlsf.pipeline.metrics import MetricsLog
@@ -34,6 +34,9 @@ def test_an_empty_folder_may_be_used_and_a_file_may_not(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file, not a folder"):
         open_folder(tmp_path / "file")
+    for impossible in (tmp_path / "file" / "run", tmp_path / ("n" * 300)):
+        with pytest.raises(ResourceError, match=r"cannot write .*: choose another --output"):
+            open_folder(impossible)
 
 
 def test_resume_under_another_recipe_names_the_keys(tmp_path: Path) -> None:

@@ -46,8 +46,8 @@ def greedy(traces: Sequence[Trace], measured: Sequence[float | None]) -> Choice:
         if trace.strategy == "greedy" or (trace.strategy == "cot_decoding" and trace.index == 0):
             return _single(trace, confidence)
     raise InputError(
-        f"question {traces[0].prompt_id!r} has no greedy trace: evaluate with sampling.strategy=cot_decoding, or leave"
-        " greedy out of evaluation.modes"
+        f"question {traces[0].prompt_id!r} has no greedy trace: give CoT-decoding branches, greedily continued, or"
+        " leave greedy out of evaluation.modes"
     )
 
 

@@ -15,7 +15,7 @@ from rlsf.models.config import ModelConfig
 from rlsf.pipeline.context import Run, stage_seed
 from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.ranking import confidences
-from rlsf.pipeline.sampling import read_traces, sample_stage
+from rlsf.pipeline.sampling import read_traces, require_answers, sample_stage
 
 OUTCOMES = "outcomes.parquet"
 
@@ -25,9 +25,13 @@ def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
     folder = run.folder.evaluation(phase)
     recipe, questions = run.recipe, run.questions
     seed = stage_seed(recipe.seed, "evaluate")
-    # Greedy decoding is the first CoT-decoding branch, so one sampling serves every decoding mode.
+    # Greedy decoding is the first CoT-decoding branch, so one sampling serves every decoding mode, whatever the
+    # recipe learns from.
     sampling = recipe.sampling.model_copy(update={"strategy": "cot_decoding", "continuation": "greedy"})
-    sampled = sample_stage(run, f"evaluate {phase}", model, questions, folder / "traces", seed, sampling)
+    title = f"evaluate {phase}"
+    sampled = sample_stage(run, title, model, questions, folder / "traces", seed, sampling)
+    if phase == "before":  # a policy that training has silenced is a finding: it is measured as it is
+        require_answers(run, title, sampled)
     inputs = {
         "traces": sampled.digest,
         "gold": digest([[question.id, question.gold] for question in questions]),

@@ -77,14 +77,15 @@ class RunFolder:
     def open(self, recipe: Recipe, *, resume: bool) -> None:
         """Start the run here, or go on with it.
 
-        Raises ``InputError`` when the folder holds something and ``resume`` is off, when there is nothing to
-        resume, when the recipe differs from the one the run began with, or when another process is writing.
+        With ``resume`` a folder in which nothing has begun is started, so that one command serves first and later
+        starts. Raises ``InputError`` when the folder holds something and ``resume`` is off, when the recipe differs
+        from the one the run began with, or when another process is writing.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self.path} is a file, not a folder: choose another --output")
-        if self.started and not resume:
-            raise InputError(f"{self.path} exists: choose another --output, or continue that run with --resume")
         with writing(self.path):
+            if self.path.exists() and not self.path.is_dir():
+                raise InputError(f"{self.path} is a file, not a folder: choose another --output")
+            if self.started and not resume:
+                raise InputError(f"{self.path} exists: choose another --output, or continue that run with --resume")
             self.path.mkdir(parents=True, exist_ok=True)
         self.lock()
         try:
@@ -107,7 +108,8 @@ class RunFolder:
 
     def lock(self) -> None:
         """Take the folder for this process; released when the process ends, however it ends."""
-        stream = (self.path / ".lock").open("a+", encoding="utf-8")
+        with writing(self.path):
+            stream = (self.path / ".lock").open("a+", encoding="utf-8")
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ class MetricsLog:
             content = path.read_bytes()
             whole = content[: content.rfind(b"\n") + 1]
             if len(whole) < len(content):
-                path.write_bytes(whole)
+                os.truncate(path, len(whole))
 
     def record(self, event: Mapping[str, Any]) -> None:
         """Append one event; numbers that JSON lacks become null."""

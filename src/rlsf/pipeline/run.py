@@ -10,7 +10,7 @@ from rlsf.pipeline.evaluation import evaluate_stage, summary_stage
 from rlsf.pipeline.manifest import Manifest
 from rlsf.pipeline.ranking import rank_stage
 from rlsf.pipeline.reporting import report_stage
-from rlsf.pipeline.sampling import sample_stage
+from rlsf.pipeline.sampling import require_answers, sample_stage
 from rlsf.pipeline.training import train_stage
 
 
@@ -35,15 +35,18 @@ def run_all(run: Run) -> dict[str, Any] | None:
 
 def sample_round(run: Run, round_: int) -> Manifest:
     """Sample the traces that a round learns from, with the policy of the round before."""
-    return sample_stage(
+    title = f"sample, round {round_}" if run.recipe.training.rounds > 1 else "sample"
+    sampled = sample_stage(
         run,
-        f"sample, round {round_}" if run.recipe.training.rounds > 1 else "sample",
+        title,
         run.policy_config(round_),
         run.prompts,
         run.folder.traces(round_),
         stage_seed(run.recipe.seed, "sample", round_),
         run.recipe.sampling,
     )
+    require_answers(run, title, sampled)
+    return sampled
 
 
 def evaluate_all(run: Run) -> dict[str, Any]:

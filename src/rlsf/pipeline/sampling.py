@@ -91,10 +91,19 @@ def sample_stage(
             total += counts
             advance(counts.prompts)
     manifest = Manifest("sample", inputs, {**asdict(total), "shards": len(tasks)})
-    manifest.write(folder)
     run.metrics.record({"event": "sampling", "phase": title, "seconds": time.monotonic() - started, **asdict(total)})
+    manifest.write(folder)
     _warn(run, title, total)
     return manifest
+
+
+def require_answers(run: Run, title: str, sampled: Manifest) -> None:
+    """Raise ``InputError`` where not one trace has an answer: there is nothing to learn from or to measure."""
+    if sampled.counts["without_answer"] == sampled.counts["traces"]:
+        raise InputError(
+            f"{title}: no trace has an answer in the format answer.format={run.recipe.answer.format}:"
+            " look at some with `rlsf check`, then choose the format that they end with"
+        )
 
 
 def make_shard(task: ShardTask) -> ShardCounts:
@@ -163,9 +172,4 @@ def _warn(run: Run, title: str, total: ShardCounts) -> None:
         run.progress.warn(
             f"{title}: {total.without_answer} of {total.traces} traces have no answer in the format"
             f" answer.format={run.recipe.answer.format}"
-        )
-    if total.without_answer == total.traces:
-        raise InputError(
-            f"{title}: no trace has an answer in the format answer.format={run.recipe.answer.format}:"
-            " look at some with `rlsf check`, then choose the format that they end with"
         )

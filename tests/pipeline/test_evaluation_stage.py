@@ -1,0 +1,84 @@
+"""What is measured, and on which traces, where a recipe or a policy is unusual."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from rlsf.errors import InputError
+from rlsf.models.config import ModelConfig
+from rlsf.pipeline.context import Run
+from rlsf.pipeline.evaluation import evaluate_stage, summary_stage
+from rlsf.pipeline.reporting import report_stage
+from rlsf.pipeline.run import sample_round
+from rlsf.recipes import Recipe
+from rlsf.report import summary_table
+
+Build = Callable[..., Recipe]
+Open = Callable[..., Run]
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> ModelConfig:
+    """The bundled model with every weight zero: all tokens are equally likely, the first of them wins for ever."""
+    from rlsf.demo import MODEL_DIR
+
+    folder = tmp_path / "silent"
+    shutil.copytree(MODEL_DIR, folder)
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: tensor * 0 for name, tensor in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    return ModelConfig(path=str(folder))
+
+
+def strategies(folder: Path) -> set[str]:
+    return set(pq.read_table(folder / "part-00000.parquet").column("strategy").to_pylist())
+
+
+def test_a_recipe_that_learns_from_temperature_samples_is_measured_like_the_others(
+    tmp_path: Path, small_recipe: Build, open_run: Open
+) -> None:
+    recipe = small_recipe("sampling.strategy=sampling", "sampling.branches=2", "evaluation_data.limit=4")
+    with open_run(recipe, tmp_path / "run") as run:
+        sample_round(run, 1)
+        evaluate_stage(run, "before", recipe.model)
+        summary = summary_stage(run)
+    assert strategies(tmp_path / "run" / "traces" / "round-1") == {"sampling"}
+    assert strategies(tmp_path / "run" / "evaluation" / "before" / "traces") == {"cot_decoding"}
+    assert {mode: values["n"] for mode, values in summary["before"].items()} == {
+        "greedy": 4,
+        "cot_decoding": 4,
+        "majority": 4,
+    }
+
+
+def test_a_policy_silenced_by_training_is_measured_and_reported(
+    tmp_path: Path, small_recipe: Build, open_run: Open, silent: ModelConfig
+) -> None:
+    recipe = small_recipe("evaluation_data.limit=1")
+    with open_run(recipe, tmp_path / "run") as run:
+        evaluate_stage(run, "before", recipe.model)
+        evaluate_stage(run, "after", silent)
+        summary = summary_stage(run)
+        page = report_stage(run).read_text()
+    for values in summary["after"].values():
+        assert (values["n"], values["without_answer"]) == (1, 1)
+        assert (values["accuracy"], values["mean_confidence"], values["ece"], values["brier"]) == (0, 0, 0, 0)
+        assert (values["auroc"], values["intervals"]["auroc"]) == (None, None)
+        assert values["intervals"]["accuracy"] == [0, 0]
+    assert "Without an answer that could be found, counted as wrong with confidence 0: Greedy 1 of 1" in page
+    assert summary_table(summary).row_count == 9
+
+
+def test_a_model_silent_from_the_start_is_refused_at_every_start(
+    tmp_path: Path, small_recipe: Build, open_run: Open, silent: ModelConfig
+) -> None:
+    recipe = small_recipe("evaluation_data.limit=1", f"model.path={silent.path}")
+    for _ in range(2):
+        with open_run(recipe, tmp_path / "run", resume=True) as run:
+            with pytest.raises(InputError, match=r"evaluate before: no trace has an answer .*choose the format"):
+                evaluate_stage(run, "before", recipe.model)
