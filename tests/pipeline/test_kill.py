@@ -4,82 +4,71 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
+import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from killed_run import MILESTONES
 
 from rlsf.pipeline.context import Run
+from rlsf.pipeline.metrics import MetricsLog
 from rlsf.pipeline.run import run_all
 from rlsf.recipes import Recipe, to_yaml
 
-#: What a stage writes while it is under way; the process is killed a moment after each appears.
-MILESTONES = (
-    "evaluation/before/traces/part-*.parquet",
-    "evaluation/before/outcomes.parquet",
-    "traces/round-1/part-*.parquet",
-    "preferences/round-1/*.parquet",
-    "checkpoints/round-1/*",
-    "checkpoints/round-1/checkpoint-4",
-    "policy",
-    "evaluation/after/traces/part-*.parquet",
-    "evaluation/summary.json",
+SCRIPT = Path(__file__).with_name("killed_run.py")
+#: Where the work of each stage can be seen: a child must have been killed after at least one of them.
+STAGES = (
+    "evaluation/before/",
+    "traces/round-1/",
+    "preferences/round-1/",
+    "checkpoints/round-1/",
+    "traces/round-2/",
+    "preferences/round-2/",
+    "checkpoints/round-2/",
+    "evaluation/after/",
 )
 
 
-def start(recipe_file: Path, folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", "from rlsf.cli import main; main()", "run", "--config", str(recipe_file)]
-    command += ["--output", str(folder), "--resume"]
-    with (folder.parent / "log.txt").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-
-
-def kill_at(process: subprocess.Popen[bytes], folder: Path, pattern: str, delay: float) -> bool:
-    """Whether the process could be killed ``delay`` seconds after something matched ``pattern``."""
-    while process.poll() is None:
-        if any(folder.glob(pattern)):
-            time.sleep(delay)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return process.returncode == -signal.SIGKILL
-        time.sleep(0.002)
-    return False
-
-
 def contents(folder: Path) -> dict[str, object]:
-    """All rows, weights and figures of a run; what depends on the clock or the machine is left out."""
+    """All rows, weights, figures and pages of a run; what depends on the clock is left out."""
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*.parquet")):
         found[str(path.relative_to(folder))] = pq.read_table(path).to_pylist()
-    found["policy"] = (folder / "policy" / "model.safetensors").read_bytes()
+    for path in (*sorted(folder.rglob("*.safetensors")), folder / "policy" / "README.md"):
+        found[str(path.relative_to(folder))] = path.read_bytes()
     found["summary"] = json.loads((folder / "evaluation" / "summary.json").read_text())
+    events = MetricsLog(folder / "metrics.jsonl").events()
+    found["events"] = [{key: value for key, value in event.items() if key != "seconds"} for event in events]
+    report = (folder / "report.html").read_text()
+    found["report"] = re.sub(r"<summary>Time taken by each stage.*?</details>", "", report, flags=re.DOTALL)
     return found
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
-def test_a_run_killed_in_every_stage_ends_like_one_never_killed(
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and process groups")
+def test_a_run_killed_in_every_stage_of_two_rounds_ends_like_one_never_killed(
     tmp_path: Path, small_recipe: Callable[..., Recipe], open_run: Callable[..., Run]
 ) -> None:
-    recipe = small_recipe()
-    with open_run(recipe, tmp_path / "whole") as run:
+    recipe = small_recipe("training.rounds=2")
+    folders = [tmp_path / name / "run" for name in ("whole", "killed")]
+    with open_run(recipe, folders[0]) as run:
         run_all(run)
     (tmp_path / "recipe.yaml").write_text(to_yaml(recipe))
-    delays = random.Random(0)
-    killed = 0
-    for milestone in MILESTONES:
-        process = start(tmp_path / "recipe.yaml", tmp_path / "killed")
-        killed += kill_at(process, tmp_path / "killed", milestone, delays.uniform(0, 0.05))
-    last = start(tmp_path / "recipe.yaml", tmp_path / "killed")
-    assert last.wait(timeout=120) == 0, (tmp_path / "log.txt").read_text()
-    assert killed >= len(MILESTONES) - 2, (tmp_path / "log.txt").read_text()
-    whole, resumed = contents(tmp_path / "whole"), contents(tmp_path / "killed")
+    process = subprocess.run(
+        [sys.executable, str(SCRIPT), str(tmp_path / "recipe.yaml"), str(folders[1]), "0"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    killed = json.loads(process.stdout.splitlines()[-1])
+    assert [stage for stage in STAGES if not any(milestone.startswith(stage) for milestone in killed)] == []
+    assert len(killed) > len(MILESTONES) / 2, killed
+    whole, resumed = map(contents, folders)
     assert whole.keys() == resumed.keys()
     for name in whole:
         assert whole[name] == resumed[name], f"{name} differs"

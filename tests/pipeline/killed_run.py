@@ -1,0 +1,96 @@
+"""Runs a recipe in child processes, each killed (SIGKILL) a moment after a milestone, then lets one finish.
+
+usage: killed_run.py RECIPE FOLDER SEED
+
+Prints as JSON the milestones after which a child was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from rlsf.pipeline.context import Run
+from rlsf.pipeline.folder import RunFolder
+from rlsf.pipeline.run import run_all
+from rlsf.recipes import resolve
+from rlsf.training import train_preferences  # noqa: F401  children inherit what is imported here
+
+#: What a run of two rounds writes on its way, in this order.
+MILESTONES = (
+    "recipe.yaml",
+    "evaluation/before/traces/part-00000.parquet",
+    "evaluation/before/traces/manifest.json",
+    "evaluation/before/outcomes.parquet",
+    "evaluation/before/manifest.json",
+    *(
+        f"{folder}/round-{round_}/{name}"
+        for round_ in (1, 2)
+        for folder, name in (
+            ("traces", "part-00000.parquet"),
+            ("traces", "manifest.json"),
+            ("preferences", "pairs.parquet"),
+            ("preferences", "manifest.json"),
+            ("checkpoints", "checkpoint-2"),
+            ("checkpoints", "checkpoint-6"),
+            ("checkpoints", "manifest.json"),
+        )
+    ),
+    "policy",
+    "evaluation/after/traces/part-00000.parquet",
+    "evaluation/after/outcomes.parquet",
+    "evaluation/summary.json",
+    "report.html",
+)
+LATEST = 0.1
+
+
+def start(recipe_file: Path, folder: Path) -> int:
+    """The process id of a child, leader of a group of its own, that runs to the end unless something stops it."""
+    process = os.fork()
+    if process == 0:
+        status = 1
+        try:
+            os.setsid()
+            with Run(resolve(None, recipe_file), RunFolder(folder)).open(resume=True) as run:
+                run_all(run)
+            status = 0
+        finally:
+            if status:
+                traceback.print_exc()
+            os._exit(status)
+    return process
+
+
+def killed_after(process: int, milestone: Path, delay: float) -> bool:
+    """Whether the child was still at work when the signal came, ``delay`` seconds after the milestone appeared."""
+    while not milestone.exists():
+        if os.waitpid(process, os.WNOHANG)[0]:
+            return False
+        time.sleep(0.001)
+    time.sleep(delay)
+    os.killpg(process, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(process, 0)[1])
+
+
+def main() -> None:
+    recipe_file, folder, moments = Path(sys.argv[1]), Path(sys.argv[2]), random.Random(int(sys.argv[3]))
+    killed = []
+    for milestone in MILESTONES:
+        # One that is there already was reached before the last signal came: its moment is past.
+        if (folder / milestone).exists():
+            continue
+        if killed_after(start(recipe_file, folder), folder / milestone, moments.uniform(0, LATEST)):
+            killed.append(milestone)
+    assert os.waitpid(start(recipe_file, folder), 0)[1] == 0
+    print(json.dumps(killed))
+
+
+if __name__ == "__main__":
+    main()
