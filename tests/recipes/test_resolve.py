@@ -51,6 +51,35 @@ def test_hyphens_and_lists_are_understood() -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("template", "Question: {question}\nAnswer:"),
+        ("few-shot", "Q: What is 2 + 2?\nA: 4."),
+        ("system", "Note: be brief"),
+        ("system", "no"),
+        ("system", "[calm"),
+    ],
+)
+def test_text_that_looks_like_yaml_stays_text(key: str, text: str) -> None:
+    render = resolve("rlsf", overrides=parse_overrides([f"--render.{key}", text])).render
+    assert getattr(render, key.replace("-", "_")) == text
+
+
+def test_quoted_text_may_hold_escapes_and_null_is_nothing() -> None:
+    assert resolve("rlsf", overrides=parse_overrides(["--render.system", r'"a\nb"'])).render.system == "a\nb"
+    assert resolve("rlsf", overrides=parse_overrides(["--render.system", "null"])).render.system is None
+    assert resolve("rlsf", overrides=parse_overrides(["--model.path", "123"])).model.path == "123"
+
+
+def test_a_table_left_empty_says_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("sampling:\nprompts:\n  columns:\nevaluation_data:\n")
+    assert resolve(config=file) == resolve()
+    file.write_text("evaluation_data: {path: test.jsonl}\n")
+    assert resolve(config=file, overrides=parse_overrides(["evaluation_data=null"])).evaluation_data is None
+
+
+@pytest.mark.parametrize(
     ("tokens", "needle"),
     [
         (["--sampling.brances", "5"], "did you mean 'branches'"),
@@ -59,6 +88,16 @@ def test_hyphens_and_lists_are_understood() -> None:
         (["--sampling.branches", "0"], "greater than or equal to 1"),
         (["--answer.format", "regex"], "answer.pattern goes with answer.format=regex"),
         (["--sampling.branches"], "needs a value"),
+        (["--branches", "5"], "unknown key 'branches' (did you mean 'sampling.branches'?)"),
+        (["--path", "m"], "unknown key 'path' (did you mean 'model.path' or 'prompts.path'?)"),
+        (["--sampling", "5"], "sampling=5: set the keys in it, sampling.strategy for instance"),
+        (["--prompts.columns", "q"], "prompts.columns='q': set the keys in it, prompts.columns.question for instance"),
+        (["--training.lora", "8"], "training.lora=8: set the keys in it, training.lora.rank for instance"),
+        (["--evaluation.modes", "greedy"], "evaluation.modes='greedy': expected a list, [one, two] for instance"),
+        (["--evaluation.modes", "[gredy]"], "evaluation.modes='gredy': input should be 'greedy', "),
+        (["--training.trainer", "fp16"], "training.trainer='fp16': expected keys and values"),
+        (["--sampling.workers", "all"], "sampling.workers='all': input should be a valid integer"),
+        (["--render.template", "x"], "render.template='x' has no {question}"),
         (["branches"], "options are written"),
     ],
 )
@@ -78,6 +117,8 @@ def test_a_mistake_on_the_command_line_is_one_line(tokens: list[str], needle: st
         ),
         ("recipe: rlsf\nsampling:\n  branches: -1\n", "mine.yaml:3: sampling.branches=-1"),
         ("recipe: rlfs\n", "unknown recipe 'rlfs' (did you mean 'rlsf'"),
+        ("seed: 1\nsampling: 5\n", "mine.yaml:2: sampling=5: set the keys in it"),
+        ("1: 2\n", "mine.yaml:1: unknown key '1'"),
         ("recipe: [\n", "mine.yaml:2: not valid YAML"),
         ("- a\n- b\n", "mine.yaml:1: expected keys and values"),
         ("x: !!python/object/apply:os.system ['true']\n", "mine.yaml:1: not valid YAML"),
@@ -97,6 +138,8 @@ def test_a_missing_or_unreadable_file(tmp_path: Path) -> None:
         resolve(config=tmp_path / "recipes.yaml")
     with pytest.raises(InputError, match="not UTF-8 at byte 8"):
         resolve(config=tmp_path / "recipe.yaml")
+    with pytest.raises(InputError, match=r"is a folder: give a recipe file"):
+        resolve(config=tmp_path)
 
 
 def test_unknown_recipe_names_the_near_ones() -> None:
