@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -49,12 +50,20 @@ def test_plain_text_within_a_hundred_columns(inputs: ReportInputs, wide: dict[st
     assert "−31234" in printed(wide)
 
 
-def test_eighty_columns_break_cells_but_lose_nothing(inputs: ReportInputs, wide: dict[str, Any]) -> None:
+def test_eighty_columns_break_every_cell_and_lose_nothing(inputs: ReportInputs, wide: dict[str, Any]) -> None:
     for summary in (inputs.summary, wide):
         narrow = printed(summary, width=80)
         assert "…" not in narrow
         assert max(map(len, narrow.splitlines())) <= 80
         assert sorted(narrow.replace("─", "").split()) == sorted(printed(summary).replace("─", "").split())
+        lines = narrow.splitlines()
+        for place, line in enumerate(lines):
+            if " change " in line:
+                assert not re.search("better|worse|unclear", line)
+                assert len(re.findall("better|worse|unclear", lines[place + 1])) == 4
+            if " before " in line or " after " in line:
+                assert "(" not in line
+                assert lines[place + 1].count("(") == 4
 
 
 def test_colours_on_a_terminal(inputs: ReportInputs) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -19,45 +22,62 @@ _STYLES: dict[Judgement, str] = {"better": "green", "worse": "red", "unclear": "
 _WORDS: dict[Judgement, str] = {"better": "better", "worse": "worse", "unclear": "unclear", "neutral": ""}
 
 
-def summary_table(summary: Mapping[str, Any]) -> Table:
+@dataclass(frozen=True, slots=True)
+class _FittedTable:
+    """Every cell on one line where the console is wide enough for all of them, else every cell on two."""
+
+    summary: Mapping[str, Any]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = _table(self.summary, " ")
+        fits = Measurement.get(console, options.update(width=TABLE_WIDTH), table).maximum <= options.max_width
+        yield table if fits else _table(self.summary, "\n")
+
+
+def summary_table(summary: Mapping[str, Any]) -> RenderableType:
     """Accuracy, ECE, Brier, AUROC (95 % intervals in brackets) and mean length of every decoding mode.
 
     ``change`` is better or worse where the paired 95 % interval of the difference excludes zero, else unclear.
     """
+    return _FittedTable(summary)
+
+
+def _table(summary: Mapping[str, Any], joint: str) -> Table:
+    """The table, ``joint`` between each number and what stands with it."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, show_edge=False)
     table.add_column("Decoding", no_wrap=True)
     table.add_column("", no_wrap=True)
     for metric in HEADLINE:
         unit = f", {metric.unit}" if metric.unit else ""
         name = "Tokens" if metric is TOKENS else f"{metric.name}{unit}"
-        # A console narrower than TABLE_WIDTH breaks a cell between the number and its interval or word.
         table.add_column(name, justify="right", no_wrap=metric is TOKENS)
     for mode in compare(summary):
+        before = [_level(cell, cell.before, joint) for cell in mode.cells]
         if not mode.has_after:
-            table.add_row(Text(mode.name, "bold"), "", *(_level(cell, cell.before) for cell in mode.cells))
+            table.add_row(Text(mode.name, "bold"), "", *before)
             continue
-        table.add_row(Text(mode.name, "bold"), "before", *(_level(cell, cell.before) for cell in mode.cells))
-        table.add_row("", "after", *(_level(cell, cell.after) for cell in mode.cells))
-        table.add_row("", "change", *(_change(cell) for cell in mode.cells), end_section=True)
+        table.add_row(Text(mode.name, "bold"), "before", *before)
+        table.add_row("", "after", *(_level(cell, cell.after, joint) for cell in mode.cells))
+        table.add_row("", "change", *(_change(cell, joint) for cell in mode.cells), end_section=True)
     return table
 
 
-def _level(cell: Cell, estimate: Estimate | None) -> Text:
+def _level(cell: Cell, estimate: Estimate | None, joint: str) -> Text:
     if estimate is None or estimate.value is None:
         return Text("n/a", "dim")
     text = Text(_short(cell, cell.metric.value(estimate.value)))
     bounds = _short(cell, cell.metric.bounds(estimate.interval))
     if bounds and cell.metric is not TOKENS:
-        text.append(f" ({bounds})", "dim")
+        text.append(f"{joint}({bounds})", "dim")
     return text
 
 
-def _change(cell: Cell) -> Text:
+def _change(cell: Cell, joint: str) -> Text:
     if cell.difference is None:
         return Text("n/a", "dim")
     value = _short(cell, cell.metric.change(cell.difference.value))
     word = _WORDS[cell.judgement]
-    return Text(f"{value} {word}".rstrip(), _STYLES[cell.judgement])
+    return Text(f"{value}{joint}{word}" if word else value, _STYLES[cell.judgement])
 
 
 def _short(cell: Cell, text: str) -> str:
