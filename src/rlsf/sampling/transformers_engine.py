@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlsf.errors import InputError, ModelError, ResourceError
 from rlsf.models import eos_token_ids
+from rlsf.models.linear import fast_linears
 from rlsf.sampling.batching import BatchLimits, batches, windows
 from rlsf.sampling.choosing import draw, most_likely
 from rlsf.sampling.config import SamplingConfig
@@ -110,14 +111,14 @@ class TransformersEngine:
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
-        """No gradients and no dropout; never held over a yield, so that a caller may train in between.
+        """No gradients, no dropout, fast products; never held over a yield, so that a caller may train in between.
 
         Not inference mode: buffers that a model caches meanwhile (some rotary embeddings) could not be trained with.
         """
         training = self._model.training
         self._model.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), fast_linears(self._model):
                 yield
         finally:
             self._model.train(training)
