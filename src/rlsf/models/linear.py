@@ -71,7 +71,7 @@ def _replaceable(layer: nn.Module) -> TypeGuard[nn.Linear]:
     )
 
 
-def _forward_of(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+def _forward_of(layer: nn.Linear) -> Callable[..., Tensor]:
     def forward(input: Tensor) -> Tensor:
         return onednn_linear(input, layer.weight, layer.bias)
 
