@@ -217,6 +217,7 @@ def example_inputs() -> ReportInputs:
             "recipe": "rlsf-trace",
             "model": {"path": "example/tiny-reasoner"},
             "prompts": {"path": "questions.jsonl"},
+            "evaluation_data": {"path": "test.jsonl"},
             "signal": "answer_disparity",
         }
     )
@@ -238,7 +239,7 @@ def example_inputs() -> ReportInputs:
                 prompts=250, traces=2500, without_answer=61, truncated=14, pairs=1752, prompts_with_pairs=231
             ),
         ),
-        checkpoints=(CheckpointChoice(steps=80, best_step=60, reason="best agreement 0.900 over 4 probes at step 60"),),
+        checkpoints=(CheckpointChoice(80, 60, "best agreement 0.900 over 4 probes at step 60", learning_rate=3e-5),),
         events=_events(),
         questions=_questions(outcomes),
         outcomes=outcomes,

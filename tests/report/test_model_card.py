@@ -40,6 +40,10 @@ def test_front_matter(inputs: ReportInputs) -> None:
     assert ModelCard(card).data.base_model == "example/tiny-reasoner"
 
 
+def test_data_from_the_hub_are_named_as_such(inputs: ReportInputs) -> None:
+    assert front_matter(model_card(changed(inputs, prompts={"path": "openai/gsm8k"})))["datasets"] == ["openai/gsm8k"]
+
+
 def test_an_adapter_says_so(inputs: ReportInputs) -> None:
     card = model_card(changed(inputs, training={"lora": {"rank": 4}}))
     assert front_matter(card)["library_name"] == "peft"
@@ -61,7 +65,7 @@ def test_local_paths_stay_private(inputs: ReportInputs, tmp_path: Path) -> None:
     card = model_card(local)
     assert "base_model" not in front_matter(card)
     assert "secret-place" not in card
-    assert card.count("questions.jsonl") == 3
+    assert card.count("questions.jsonl") == 4
     assert "`my-model`" in card
 
 
@@ -96,6 +100,9 @@ def test_what_every_card_must_say(inputs: ReportInputs) -> None:
         "| seed | 0 |",
         "torch 2.13.0",
         "step 60 of 80",
+        "200 questions of test.jsonl; 95 %",
+        "all_pairs, chosen from confidence 0.9",
+        "batches of 16 pairs, learning rate 3e-05",
         "from_pretrained",
         "none is granted here",
     ):

@@ -48,6 +48,12 @@ def test_the_answer_span_is_a_segment_of_its_own() -> None:
 
 def test_whitespace_and_empty_pieces_can_be_seen() -> None:
     assert [visible(piece) for piece in ("\n", "\t", "", " a")] == ["↵\n", "⇥\t", "∅", " a"]
+    assert [visible(piece) for piece in ("\0", "a\x1b[31m", "\u202eevil", "שלום")] == [
+        "⟨U+0000⟩",
+        "a⟨U+001B⟩[31m",
+        "⟨U+202E⟩evil",
+        "שלום",
+    ]
 
 
 @given(

@@ -83,7 +83,12 @@ def checkpoint_choice(run: Run, round_: int) -> CheckpointChoice | None:
     if manifest is None:
         return None
     counts = manifest.counts
-    return CheckpointChoice(steps=counts["steps"], best_step=counts["best_step"], reason=counts["reason"])
+    return CheckpointChoice(
+        steps=counts["steps"],
+        best_step=counts["best_step"],
+        reason=counts["reason"],
+        learning_rate=counts.get("learning_rate"),
+    )
 
 
 def greedy_outcomes(run: Run) -> dict[str, tuple[bool | None, bool | None]]:

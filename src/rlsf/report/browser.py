@@ -15,6 +15,20 @@ TOKEN_BUDGET = 40_000
 TRACE_HEAD, TRACE_TAIL, ANSWER_SURROUNDINGS = 300, 500, 60
 #: Entropy is shaded from certainty to this many equally likely tokens.
 ENTROPY_CHOICES = 10
+#: What is shown for characters that are invisible: C0, delete and C1 controls; marks, embeddings and isolates of
+#: writing direction.
+_MARKS = {
+    code: f"⟨U+{code:04X}⟩"
+    for code in (
+        *range(0x20),
+        *range(0x7F, 0xA0),
+        0x061C,
+        0x200E,
+        0x200F,
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    )
+} | {ord("\n"): "↵\n", ord("\t"): "⇥\t"}
 #: Stands for the end-of-sequence token, which has no text.
 END = "⟨end⟩"
 
@@ -186,5 +200,9 @@ def level(sureness: float) -> int:
 
 
 def visible(piece: str) -> str:
-    """The piece with a mark where it breaks the line or is empty, so that every token can be seen and pointed at."""
-    return piece.replace("\n", "↵\n").replace("\t", "⇥\t") if piece else "∅"
+    """The piece with a mark for what cannot be seen, so that every token can be pointed at and none reorders others.
+
+    Line ends and tabs keep their effect beside the mark; other control characters and those that set the direction of
+    writing are named in its place. An empty piece is a mark alone.
+    """
+    return piece.translate(_MARKS) if piece else "∅"

@@ -67,11 +67,15 @@ class RankingCounts:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointChoice:
-    """What one round of training ended with: ``best_step`` is the one whose policy was kept, for ``reason``."""
+    """What one round of training ended with: ``best_step`` is the one whose policy was kept, for ``reason``.
+
+    ``learning_rate`` is the peak that was used, None where that was not recorded.
+    """
 
     steps: int
     best_step: int
     reason: str
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,8 +16,7 @@ GENERAL = (
     " loop knows the truth, so an evaluation with reference answers is the only safeguard.",
     "Intervals cover the choice of questions, not the randomness of training: another seed gives another policy."
     " Judge a recipe by several seeds.",
-    "The questions measured here resemble those trained on. Nothing is shown about other subjects, formats or"
-    " languages.",
+    "The figures hold for questions like those measured. Nothing is shown about other subjects, formats or languages.",
     "ECE depends on its bins and says nothing about single answers; read it with the Brier score and the reliability"
     " diagram.",
 )

@@ -25,7 +25,7 @@ def model_card(inputs: ReportInputs) -> str:
     No licence is claimed: it follows from the base model's and the data's. Local models and files are named
     without their folders, and a local base model is left out of the front matter, where only Hub ids are valid.
     """
-    recipe = inputs.recipe
+    recipe, measured = inputs.recipe, inputs.recipe.evaluation_data
     comparisons = compare(inputs.summary or {})
     recipe_yaml = yaml.safe_dump(_without_folders(recipe), sort_keys=False, allow_unicode=True)
     return (
@@ -37,7 +37,12 @@ def model_card(inputs: ReportInputs) -> str:
             recipe=recipe,
             adapter=recipe.training.lora is not None,
             base=short_name(recipe.model.path),
-            prompts=" ".join(filter(None, (recipe.prompts.preset, short_name(recipe.prompts.path)))) or "not recorded",
+            prompts=_data_name(recipe.prompts.preset, recipe.prompts.path) or "not recorded",
+            measured_on=_data_name(measured.preset, measured.path) if measured else "",
+            learning_rate=next(
+                (f"{choice.learning_rate:g}" for choice in inputs.checkpoints if choice.learning_rate is not None),
+                recipe.training.learning_rate,
+            ),
             version=__version__,
             metrics=HEADLINE,
             comparisons=comparisons,
@@ -60,7 +65,14 @@ def _front_matter(recipe: Recipe) -> str:
     if is_hub_id(recipe.model.path):
         fields["base_model"] = recipe.model.path
         fields["base_model_relation"] = "adapter" if adapter else "finetune"
+    if is_hub_id(recipe.prompts.path) and "/" in str(recipe.prompts.path):
+        fields["datasets"] = [recipe.prompts.path]
     return ModelCardData(**fields).to_yaml()
+
+
+def _data_name(preset: str | None, path: str | None) -> str:
+    """Preset and source of questions, as far as given."""
+    return " ".join(filter(None, (preset, short_name(path))))
 
 
 def _without_folders(recipe: Recipe) -> dict[str, Any]:
