@@ -31,6 +31,8 @@ def found(text: str, choices=OPTIONS) -> list[tuple[str, str]]:
         ("The answer is A.", "A"),
         ("answer is A because", "A"),
         ("it is [D]", "D"),
+        ("The answer is 'B'.", "B"),
+        ("answer: ‘C’", "C"),
         ("option D is fine", "D"),
         ("B. something", "B"),
         ("**B**", "B"),
@@ -61,7 +63,17 @@ def test_options_in_their_own_words(text, letter, written) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["A bird is nice", "I think so", "Therefore I", "(F)", "The answer is a", "The answer is a bird.", "catalogue", ""],
+    [
+        "A bird is nice",
+        "I think so",
+        "Therefore I",
+        "(F)",
+        "The answer is a",
+        "The answer is a bird.",
+        "catalogue",
+        "The answer is D'or",
+        "",
+    ],
 )
 def test_words_are_no_letters(text) -> None:
     assert found(text) == []

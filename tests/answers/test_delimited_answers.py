@@ -35,6 +35,11 @@ def find(tokenizer_of):
         ("\\boxed{\\{1, 2\\}}", "\\{1, 2\\}", "\\{1, 2\\}"),
         ("\\boxed{42} and \\boxed{4", "42", "42"),
         ("\\boxed{$1,234.50}", "1234.5", "$1,234.50"),
+        ("\\boxed{a \\\\ b\\\\}", "a \\\\ b\\\\", "a \\\\ b\\\\"),
+        ("\\\\boxed{42}", "42", "42"),
+        ("\\boxed{4 \\boxed{12} }", "12", "12"),
+        ("} {\\boxed{42} {", "42", "42"),
+        ("\\boxed{" * 20_000 + "42}", "42", "42"),
     ],
 )
 def test_boxed(find, text, answer, written) -> None:
@@ -81,6 +86,7 @@ def test_regex_takes_group_one_or_the_whole_match(find) -> None:
         ("none here", {"format": "boxed"}, "no \\boxed{...} in the trace"),
         ("\\boxed{12", {"format": "boxed"}, "a \\boxed{ is empty or never closed"),
         ("\\boxed{ }", {"format": "boxed"}, "a \\boxed{ is empty or never closed"),
+        ("\\boxed{$ $}", {"format": "boxed"}, "a \\boxed{ is empty or never closed"),
         ("none here", {"format": "tag"}, "no <answer> in the trace"),
         ("<answer>12", {"format": "tag"}, "<answer> is empty or never closed"),
         ("<answer></answer>", {"format": "tag"}, "<answer> is empty or never closed"),

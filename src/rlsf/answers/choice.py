@@ -43,7 +43,7 @@ _ANNOUNCEMENT = re.compile(
 _ANNOUNCED_LETTER = re.compile(
     r"""
     [(\[]?\s*
-    (?: (?P<upper>[A-Z])(?![\w'’]|-\w)
+    (?: (?P<upper>[A-Z])(?!\w|['’-]\w)
         # "A" and "I" followed by a word are words themselves.
         (?:(?<![AI])|(?![^\S\n]+(?!(?:because|since|as|for|and|which|that|or)\b)[a-z0-9]))
       | (?P<lower>[a-z])(?:(?=[)\].])|(?<![ai])(?=\s*\Z))

@@ -9,25 +9,28 @@ from functools import lru_cache
 from rlsf.answers.canonical import canonical
 from rlsf.answers.finding import Occurrence
 
-_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_BRACE = re.compile(r"(?<!\\)[{}]")
+#: What opens a box, other braces, and, in no group, escaped braces and line breaks (two backslashes).
+_BRACES = re.compile(r"(?P<box>\\(?:boxed|fbox)\s*\{)|\\[{}]|\\\\(?!boxed|fbox)|(?P<opening>\{)|(?P<closing>\})")
 
 
 def find_boxed(text: str) -> Iterator[Occurrence]:
-    r"""The content of every ``\boxed{...}`` whose braces balance; of boxes in boxes, the inner content."""
-    for box in _BOXED.finditer(text):
-        end = _closing_brace(text, box.end())
-        if end is not None and not _BOXED.search(text, box.end(), end):
-            yield from _content(text, box.end(), end)
+    r"""The content of every ``\boxed{...}`` whose braces balance; of boxes in boxes, the inner content.
 
-
-def _closing_brace(text: str, start: int) -> int | None:
-    depth = 1
-    for brace in _BRACE.finditer(text, start):
-        depth += 1 if brace[0] == "{" else -1
-        if depth == 0:
-            return brace.start()
-    return None
+    One pass, for a truncated trace may repeat ``\boxed{`` thousands of times without closing one.
+    """
+    starts: list[int | None] = []  # of the content of each open brace, None where the brace is not a box's
+    inner_end = 0
+    for brace in _BRACES.finditer(text):
+        match brace.lastgroup:
+            case "box":
+                starts.append(brace.end())
+            case "opening":
+                starts.append(None)
+            case "closing":
+                start = starts.pop() if starts else None
+                if start is not None and start >= inner_end:
+                    yield from _content(text, start, brace.start())
+                    inner_end = brace.end()
 
 
 def find_tagged(text: str, tag: str) -> Iterator[Occurrence]:
@@ -54,5 +57,6 @@ def find_pattern(text: str, pattern: str) -> Iterator[Occurrence]:
 def _content(text: str, start: int, end: int) -> Iterator[Occurrence]:
     content = text[start:end]
     start += len(content) - len(content.lstrip())
-    if content.strip():
-        yield Occurrence(canonical(content), start, start + len(content.strip()))
+    answer = canonical(content)
+    if answer:
+        yield Occurrence(answer, start, start + len(content.strip()))

@@ -86,8 +86,8 @@ def align(
     trace_tokens, continuation_tokens = _spoken_tokens(trace), _spoken_tokens(continuation)
     counts = np.ones((len(trace_tokens), len(continuation_tokens)), dtype=bool)
     if occurrence == "last":
-        counts &= np.array([_carries(continuation, token, named) for token in continuation_tokens], dtype=bool)
-        counts &= np.array([_carries(trace, token, places) for token in trace_tokens], dtype=bool)[:, None]
+        counts &= _carriers(continuation, named)[continuation_tokens]
+        counts &= _carriers(trace, places)[trace_tokens, None]
     run = _longest_run(
         np.asarray(trace_ids)[trace_tokens], np.asarray(continuation_ids)[continuation_tokens], counts, occurrence
     )
@@ -132,13 +132,16 @@ def _spoken_tokens(token_text: TokenText) -> NDArray[np.intp]:
     return np.flatnonzero(np.array([bool(piece.strip() or piece.strip("\r\n")) for piece in pieces], dtype=bool))
 
 
-def _carries(token_text: TokenText, position: int, named: Sequence[Occurrence]) -> bool:
-    """Whether a token contributes a letter or digit to an answer."""
-    start, end = int(token_text.starts[position]), int(token_text.ends[position])
-    return any(
-        any(character.isalnum() for character in token_text.text[max(start, answer.start) : min(end, answer.end)])
-        for answer in named
-    )
+def _carriers(token_text: TokenText, answers: Sequence[Occurrence]) -> NDArray[np.bool_]:
+    """Which tokens contribute a letter or digit to one of the answers, of shape [T]."""
+    carriers = np.zeros(len(token_text), dtype=bool)
+    for answer in answers:
+        first, last = token_text.span_of_characters(answer.start, answer.end)
+        for position in range(first, last):
+            start = max(int(token_text.starts[position]), answer.start)
+            end = min(int(token_text.ends[position]), answer.end)
+            carriers[position] |= any(character.isalnum() for character in token_text.text[start:end])
+    return carriers
 
 
 def _cover(trace: TokenText, start: int, end: int, places: Sequence[Occurrence]) -> tuple[int, int]:

@@ -72,6 +72,7 @@ class MathProcess:
         timer.start()
         line = self._process.stdout.readline()
         timer.cancel()
+        timer.join()  # a timer that went off just now must not kill the process during the next question
         return json.loads(line) if line.endswith("\n") else None
 
     def _kill(self) -> None:

@@ -1,10 +1,10 @@
 r"""Numbers in running text, as English writes them.
 
 Recognised: ``5``, ``-5``, ``−5``, ``1,234``, ``1{,}234``, ``3.5``, ``.5``, ``3/4``, ``1 1/2``, ``\frac{3}{4}``,
-``2.5e3``; a currency sign before and a percent sign or unit after are not part of the number. A minus is a sign
-unless it follows a value ("10-5" ends in 5), a comma separates thousands only between groups of three digits ("3, 4"
-and "1,2345" hold two numbers each), and a full stop that ends a sentence is not part. Digits that belong to a name
-(``x2``, ``H2O``) are no numbers.
+``\frac34``, ``2.5e3``; a currency sign before and a percent sign or unit after are not part of the number. A minus is
+a sign unless it follows a value ("10-5" ends in 5), a comma separates thousands only between groups of three digits
+("3, 4" and "1,2345" hold two numbers each), and a full stop that ends a sentence is not part. Digits that belong to a
+name (``x2``, ``H2O``) are no numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _NUMBER = re.compile(
         (?<![0-9A-Za-z_])
         (?:
             (?:(?P<latex_whole>[0-9]{{1,9}})\ ?)?\\[dt]?frac
-                \{{(?P<latex_top>[0-9]{{1,9}})\}}\{{(?P<latex_bottom>[1-9][0-9]{{,8}})\}}
+                (?: \{{(?P<top_sign>[-−])?(?P<latex_top>[0-9]{{1,9}})\}}\{{(?P<latex_bottom>[1-9][0-9]{{,8}})\}}
+                  | (?P<top_digit>[0-9])(?P<bottom_digit>[1-9])(?![0-9]) )
           | (?<!/)(?:(?P<whole>{_INTEGER})\ )?(?P<top>{_INTEGER})/(?P<bottom>0*[1-9][0-9]*)(?![0-9/]|\.[0-9])
           | (?P<integer>{_INTEGER})(?:\.(?P<decimals>[0-9]+))?
                 (?:[eE](?P<exponent>[+-]?[0-9]{{1,2}})(?![0-9A-Za-z]|\.[0-9]))?
@@ -46,12 +47,12 @@ _AFTER_A_LONE_NUMBER = re.compile(r"[\s$€£¥₹\\%.)]*")
 def find_numbers(text: str) -> Iterator[Occurrence]:
     """Every number of a text from left to right, with its canonical form."""
     for match in _NUMBER.finditer(text):
-        sign, start = _sign(match)
+        negative, start = _sign(match)
         if match["whole"] and not _is_mixed(match):
-            yield Occurrence(_with_sign(sign, _plain(match["whole"])), start, match.end("whole"))
+            yield Occurrence(_with_sign(negative, _plain(match["whole"])), start, match.end("whole"))
             yield Occurrence(_fraction("0", match["top"], match["bottom"]), match.start("top"), match.end())
         else:
-            yield Occurrence(_with_sign(sign, _unsigned(match)), start, match.end())
+            yield Occurrence(_with_sign(negative, _unsigned(match)), start, match.end())
 
 
 def canonical_number(text: str) -> str | None:
@@ -68,12 +69,13 @@ def canonical_number(text: str) -> str | None:
     return number.answer if alone else None
 
 
-def _sign(match: re.Match[str]) -> tuple[str | None, int]:
-    """The sign, unless it subtracts from a value before it ("10 -5"), and where the number begins."""
+def _sign(match: re.Match[str]) -> tuple[bool, int]:
+    """Whether the number is negative and where it begins; a minus subtracts from a value before it ("10 -5")."""
     sign = "sign" if match["sign"] else "inner_sign"
+    negative = match["top_sign"] is not None
     if match[sign] is None or _AFTER_A_VALUE.search(match.string, max(0, match.start() - 8), match.start()):
-        return None, match.start("value")
-    return match[sign], match.start(sign)
+        return negative, match.start("value")
+    return not negative, match.start(sign)
 
 
 def _is_mixed(match: re.Match[str]) -> bool:
@@ -82,8 +84,9 @@ def _is_mixed(match: re.Match[str]) -> bool:
 
 
 def _unsigned(match: re.Match[str]) -> str:
-    if match["latex_bottom"]:
-        return _fraction(match["latex_whole"] or "0", match["latex_top"], match["latex_bottom"])
+    latex_top, latex_bottom = match["latex_top"] or match["top_digit"], match["latex_bottom"] or match["bottom_digit"]
+    if latex_bottom:
+        return _fraction(match["latex_whole"] or "0", latex_top, latex_bottom)
     if match["bottom"]:
         return _fraction(match["whole"] or "0", match["top"], match["bottom"])
     if match["only_decimals"]:
@@ -113,5 +116,5 @@ def _decimal(integer: str, decimals: str, exponent: int) -> str:
     return _plain(integer) + (f".{decimals}" if decimals else "")
 
 
-def _with_sign(sign: str | None, number: str) -> str:
-    return f"-{number}" if sign and number != "0" else number
+def _with_sign(negative: bool, number: str) -> str:
+    return f"-{number}" if negative and number != "0" else number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from rlsf.answers import Finding, find_answer
@@ -42,7 +43,10 @@ def find_answers(
 def _elicit(
     engine: Engine, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Asked], config: AnswerConfig
 ) -> list[Finding]:
-    """Append an answer prompt to every trace, let the model answer greedily, align the continuation to the trace."""
+    """Append an answer prompt to every trace, let the model answer greedily, align the continuation to the trace.
+
+    A trace so long that the context has no room for the answer prompt and one token more has no answer.
+    """
     greedy = SamplingConfig(branches=1, max_new_tokens=config.elicited_tokens)
     requests = [
         SamplingRequest(
@@ -50,7 +54,13 @@ def _elicit(
         )
         for trace, options in asked
     ]
+    context = engine.context_length
+    fits = [context is None or len(request.token_ids) < context for request in requests]
+    continuations = iter(engine.sample(list(compress(requests, fits)), greedy))
+    no_room = Finding(None, f"the context of {context} tokens has no room to ask for the answer")
     return [
-        align(trace.token_ids, continuation[0].token_ids, tokenizer, config.occurrence, options)
-        for (trace, options), continuation in zip(asked, engine.sample(requests, greedy), strict=True)
+        align(trace.token_ids, next(continuations)[0].token_ids, tokenizer, config.occurrence, options)
+        if has_room
+        else no_room
+        for (trace, options), has_room in zip(asked, fits, strict=True)
     ]

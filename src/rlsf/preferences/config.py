@@ -23,7 +23,8 @@ class RankingConfig(Section):
     maximum_pairs_per_prompt: int | None = Field(default=None, ge=1)
     """Keep the pairs with the largest gap; none: keep all."""
     aggregate_answers: bool = False
-    """Rank by the answer's total confidence over the traces that share it (CoT-decoding's aggregated path)."""
+    """Rank by the answer's total confidence over the traces that share it (CoT-decoding's aggregated path), divided by
+    the number of sampled traces: ``threshold`` and ``minimum_gap`` then refer to that share."""
     without_answer: Literal["drop", "reject"] = "drop"
     """Traces without an answer: left out, or eligible as the rejected side with confidence 0."""
     truncated: Literal["drop", "reject", "keep"] = "drop"
