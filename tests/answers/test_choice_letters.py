@@ -83,8 +83,18 @@ def test_an_announced_letter_beats_letters_mentioned_later() -> None:
     assert found("The answer is (B). Note that (A) is a cat.") == [("B", "B")]
 
 
-def test_a_negated_announcement_does_not_count() -> None:
-    assert found("The answer is not B but (C)")[-1] == ("C", "C")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The answer is not B but (C)", [("C", "C")]),
+        ("The answer is not A.", []),
+        ("It isn't (B).", []),
+        ("(C), not **option B**", [("C", "C")]),
+        ("Is it A or not\nB.", [("B", "B")]),
+    ],
+)
+def test_a_denied_letter_does_not_count(text, expected) -> None:
+    assert found(text) == expected
 
 
 def test_without_options_the_first_ten_letters_count() -> None:

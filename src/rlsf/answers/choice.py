@@ -6,7 +6,7 @@ of answers use. The forms are tried from the most to the least explicit, and the
 1. announced: "answer is B", "Answer: (b)", "correct option is **B**", ``\boxed{B}``, or an option's own text after
    such words;
 2. a letter by itself: "(B)", "[B]", "option B", "B)", "B." or "B:" at the start of a line, alone on a line, or at the
-   end of the text;
+   end of the text, unless "not" stands right before it;
 3. an option's own text anywhere.
 
 Options that are numbers match every notation of theirs ("1,200" for "1200").
@@ -62,6 +62,7 @@ _LONE_LETTER = re.compile(
     """,
     re.VERBOSE | re.MULTILINE,
 )
+_DENIED = re.compile(r"(?:\bnot|n['’]t)[^\S\n]+[^\w\s]*\Z", re.IGNORECASE)
 _BEFORE_AN_ANNOUNCED_OPTION = re.compile(r"(?:(?:an?|the|about)\s+)?[^\w\n]{0,3}", re.IGNORECASE)
 
 
@@ -136,7 +137,12 @@ def _announced(text: str, letters: str, options: Sequence[Occurrence]) -> list[O
 
 
 def _lone_letters(text: str, letters: str) -> list[Occurrence]:
-    return [letter for match in _LONE_LETTER.finditer(text) for letter in _letters(match, letters)]
+    return [
+        letter
+        for match in _LONE_LETTER.finditer(text)
+        if not _DENIED.search(text, max(0, match.start() - 10), match.start())
+        for letter in _letters(match, letters)
+    ]
 
 
 def _letters(match: re.Match[str], letters: str) -> Iterator[Occurrence]:
