@@ -70,6 +70,7 @@ def train_stage(run: Run, round_: int) -> Manifest:
         "too_long": result.too_long,
         "steps": result.steps,
         "best_step": result.best_step,
+        "learning_rate": result.learning_rate,
     }
     manifest = Manifest("train", inputs, {**counts, "reason": result.reason})
     manifest.write(folder)

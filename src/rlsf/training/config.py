@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -48,7 +48,9 @@ class TrainingConfig(Section):
     margin_scale: float = Field(default=1.0, ge=0)
     use_weight: bool = False
     """Weigh each pair's preference loss by its confidence gap, normalised to mean one over the data."""
-    learning_rate: float = Field(default=5e-5, gt=0)
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """Peak learning rate. ``auto``: by the number of weights, 1e-6 from a billion on and more below, and ten times as
+    much for adapters (``rlsf.training.learning_rate``)."""
     epochs: float = Field(default=1.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     """Optimiser steps; overrides ``epochs``."""

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel
 from trl.trainer.dpo_config import DPOConfig
 
 from rlsf.errors import InputError, near_names
 from rlsf.training.config import LoraSection, TrainingConfig
+from rlsf.training.learning_rate import default_learning_rate
 from rlsf.training.objective import Objective
 
 #: Options that choose one of TRL's own objectives, which then replaces ours as a whole.
@@ -50,7 +51,7 @@ def trainer_arguments(config: TrainingConfig, model: PreTrainedModel, folder: Pa
     device_batch = config.device_batch_size or config.batch_size
     options: dict[str, Any] = {
         "beta": config.beta,
-        "learning_rate": config.learning_rate,
+        "learning_rate": learning_rate(config, model),
         "num_train_epochs": config.epochs,
         "max_steps": config.max_steps or -1,
         "per_device_train_batch_size": device_batch,
@@ -76,6 +77,14 @@ def trainer_arguments(config: TrainingConfig, model: PreTrainedModel, folder: Pa
         return DPOConfig(**options)
     except (ValueError, TypeError) as error:
         raise InputError(f"training.trainer: {error}") from error
+
+
+def learning_rate(config: TrainingConfig, model: PreTrainedModel) -> float:
+    """The given peak learning rate, or the default for this model."""
+    if config.learning_rate != "auto":
+        return config.learning_rate
+    adapters = config.lora is not None or isinstance(model, PeftModel)
+    return default_learning_rate(model.num_parameters(), adapters=adapters)
 
 
 def _check_options(options: dict[str, Any]) -> None:

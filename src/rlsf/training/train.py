@@ -39,7 +39,7 @@ class TrainingResult:
     probes: tuple[Mapping[str, float], ...] = ()
     """Every probe of the selection, in the order of steps."""
     learning_rate: float = 0.0
-    """The peak learning rate used, also where the configuration leaves it to the size of the model."""
+    """The peak learning rate used, also where the configuration says ``auto``."""
     pairs: int = 0
     too_long: int = 0
     """Pairs left out because a trace does not fit the model's context."""
