@@ -3,8 +3,8 @@ r"""The chosen option of a multiple-choice question.
 An upper-case letter may as well be the article "A" or the pronoun "I", so a letter counts only in a form that writers
 of answers use. The forms are tried from the most to the least explicit, and the first that occurs decides:
 
-1. announced: "answer is B", "Answer: (b)", "correct option is **B**", ``\boxed{B}``, or an option's own text after
-   such words;
+1. announced: "answer is B", "Answer: (b)", "correct option is **B**", ``\boxed{B}``, "B is the correct answer", or an
+   option's own text after such words;
 2. a letter by itself: "(B)", "[B]", "option B", "B)", "B." or "B:" at the start of a line, alone on a line, or at the
    end of the text, unless "not" stands right before it;
 3. an option's own text anywhere.
@@ -28,9 +28,9 @@ _UNKNOWN_OPTIONS = 10
 
 _ANNOUNCEMENT = re.compile(
     r"""
-    (?: \b(?:answer|(?:correct|right|best)\s+(?:choice|option|one|letter))\b
-        (?:(?!\bnot\b|n['’]t\b|\bnever\b|\bcannot\b)[^.\n:=]){0,40}?
-        (?:\b(?:is|are|be)\b|[:=])
+    (?: (?<!/)\b(?:answer|(?:correct|right|best)\s+(?:choice|option|one|letter))\b
+        (?:(?!\bnot\b|n['’]t\b|\bnever\b|\bcannot\b)[^.\n:=>]){0,40}?
+        (?:\b(?:is|are|be)\b|[:=>])
       | \b(?:choose|pick|select)\b
       | \\boxed\{
     )
@@ -48,6 +48,13 @@ _ANNOUNCED_LETTER = re.compile(
         (?:(?<![AI])|(?![^\S\n]+(?!(?:because|since|as|for|and|which|that|or)\b)[a-z0-9]))
       | (?P<lower>[a-z])(?:(?=[)\].])|(?<![ai])(?=\s*\Z))
     )
+    """,
+    re.VERBOSE,
+)
+_PRAISED_LETTER = re.compile(
+    r"""
+    (?<![\w'’])(?<!\bnor\ )(?P<praised>[A-Z])[)\].:]?[\s*_]*
+    \b(?:is|would\s+be)\s+(?:(?!not\b|never\b)\w+\s+)?the\s+(?:correct|right|best)\s+(?:answer|option|choice)\b
     """,
     re.VERBOSE,
 )
@@ -124,7 +131,7 @@ def announced_letter(text: str, position: int, letters: str) -> Occurrence | Non
 
 
 def _announced(text: str, letters: str, options: Sequence[Occurrence]) -> list[Occurrence]:
-    found: list[Occurrence] = []
+    found = [letter for match in _PRAISED_LETTER.finditer(text) for letter in _letters(match, letters)]
     for announcement in _ANNOUNCEMENT.finditer(text):
         end = announcement.end()
         lead = _BEFORE_AN_ANNOUNCED_OPTION.match(text, end)
@@ -133,7 +140,7 @@ def _announced(text: str, letters: str, options: Sequence[Occurrence]) -> list[O
         named = option or announced_letter(text, end, letters)
         if named is not None:
             found.append(named)
-    return found
+    return sorted(found, key=lambda occurrence: occurrence.start)
 
 
 def _lone_letters(text: str, letters: str) -> list[Occurrence]:

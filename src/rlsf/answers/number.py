@@ -4,7 +4,7 @@ Recognised: ``5``, ``-5``, ``−5``, ``1,234``, ``1{,}234``, ``3.5``, ``.5``, ``
 ``\frac34``, ``2.5e3``; a currency sign before and a percent sign or unit after are not part of the number. A minus is
 a sign unless it follows a value ("10-5" ends in 5), a comma separates thousands only between groups of three digits
 ("3, 4" and "1,2345" hold two numbers each), and a full stop that ends a sentence is not part. Digits that belong to a
-name (``x2``, ``H2O``) are no numbers.
+name (``x2``, ``H2O``) are no numbers. A minus may be typed as a hyphen, a minus sign or an en dash.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _SEPARATOR = r"(?:,|\{,\}|,\\!|[\u00a0\u2009\u202f])"
 _INTEGER = rf"(?:[0-9]{{1,3}}(?:{_SEPARATOR}[0-9]{{3}})+(?![0-9])|[0-9]+)"
 _NUMBER = re.compile(
     rf"""
-    (?=[0-9.\\$€£¥₹\-−])  # where a number may begin, so that letters are passed over quickly
-    (?P<sign>(?<![0-9A-Za-z_)\]}}%\-−])[-−])?
+    (?=[0-9.\\$€£¥₹\-−–])  # where a number may begin, so that letters are passed over quickly
+    (?P<sign>(?<![0-9A-Za-z_)\]}}%\-−–])[-−–])?
     (?P<currency>\\?[$€£¥₹]\ ?)?
-    (?P<inner_sign>(?<=[$€£¥₹])[-−])?
+    (?P<inner_sign>(?<=[$€£¥₹])[-−–])?
     (?P<value>
         (?<![0-9A-Za-z_])
         (?:
             (?:(?P<latex_whole>[0-9]{{1,9}})\ ?)?\\[dt]?frac
-                (?: \{{(?P<top_sign>[-−])?(?P<latex_top>[0-9]{{1,9}})\}}\{{(?P<latex_bottom>[1-9][0-9]{{,8}})\}}
+                (?: \{{(?P<top_sign>[-−–])?(?P<latex_top>[0-9]{{1,9}})\}}\{{(?P<latex_bottom>[1-9][0-9]{{,8}})\}}
                   | (?P<top_digit>[0-9])(?P<bottom_digit>[1-9])(?![0-9]) )
           | (?<!/)(?:(?P<whole>{_INTEGER})\ )?(?P<top>{_INTEGER})/(?P<bottom>0*[1-9][0-9]*)(?![0-9/]|\.[0-9])
           | (?P<integer>{_INTEGER})(?:\.(?P<decimals>[0-9]+))?
