@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -58,7 +62,7 @@ def test_unknown_command_option_recipe_and_key(fails: Fails, model: str, questio
 
 
 def test_nothing_to_run(fails: Fails, tmp_path: Path, model: str, questions: str) -> None:
-    assert "no model: say --model" in fails("run", "--prompts", questions, "--output", tmp_path / "a")
+    assert "no model: give --model" in fails("run", "--prompts", questions, "--output", tmp_path / "a")
     assert "no prompts: say --prompts" in fails("run", "--model", model, "--output", tmp_path / "b")
     assert "say what to measure" in fails("eval")
 
@@ -77,8 +81,10 @@ def test_unusable_prompt_files(fails: Fails, tmp_path: Path, model: str) -> None
         tmp_path / "latin.jsonl": r"latin\.jsonl:1: .*UTF-8",
     }
     for number, (path, pattern) in enumerate(cases.items()):
-        line = fails("run", "--model", model, "--prompts", path, "--output", tmp_path / str(number))
+        output = tmp_path / str(number)
+        line = fails("run", "--model", model, "--prompts", path, "--output", output)
         assert re.search(pattern, line), line
+        assert not output.exists(), "the same command must work once the file is mended"
 
 
 def test_evaluation_needs_gold_answers(fails: Fails, tmp_path: Path, model: str, questions: str) -> None:
@@ -120,10 +126,56 @@ def test_more_branches_than_tokens_and_too_long_a_prompt(
     one = ("--sampling.workers", "1")
     line = fails("sample", "--model", model, "--prompts", questions, "--sampling.branches", "99999", *one)
     assert "sampling.branches=99999, but the vocabulary has only" in line
-    long = write(tmp_path / "long.jsonl", {"id": "long", "question": "How many apples? " * 500})
+    rows = ({"id": "a", "question": "What is 1 + 1?"}, {"id": "long", "question": "How many apples? " * 500})
+    long = write(tmp_path / "long.jsonl", *rows)
     line = fails("sample", "--model", model, "--prompts", long, "--output", tmp_path / "b", *one)
-    assert "prompt 'long' has" in line
-    assert "context" in line
+    assert re.search(r"prompt 'long' has \d+ tokens and the model's context 512.*\(1 of 2 prompts are too long\)", line)
+    assert not (tmp_path / "b").exists()
+
+
+def test_what_a_late_stage_needs_is_looked_at_first(fails: Fails, tmp_path: Path, model: str, questions: str) -> None:
+    for mistake, message in (
+        (("--signal", "answer_disparty"), "unknown confidence signal 'answer_disparty' (did you mean 'answer_disparit"),
+        (("--model.device", "gpu"), "model.device='gpu': use auto, cpu, cuda or cuda:N"),
+        (("--render.chat", "always"), "the tokenizer has no chat template"),
+        (("--eval-data", questions), "evaluation needs the gold answers"),
+    ):
+        assert message in fails("run", "--model", model, "--prompts", questions, "--output", tmp_path / "run", *mistake)
+        assert not (tmp_path / "run").exists()
+
+
+def test_nothing_to_resume(fails: Fails, tmp_path: Path) -> None:
+    assert "--resume needs the run to go on with: --output FOLDER" in fails("run", "--resume")
+    assert "nothing to resume: " in fails("run", "--resume", "--output", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_negative_examples(fails: Fails, model: str, questions: str) -> None:
+    assert "--examples" in fails("check", "--model", model, "--prompts", questions, "--examples", "-1")
+
+
+def test_a_full_disk(fails: Fails, tmp_path: Path, model: str, questions: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("--sampling.workers", "1", "--sampling.branches", "2", "--sampling.shard-prompts", "12")
+    run = ("sample", "--model", model, "--prompts", questions, "--output", str(tmp_path / "run"), *arguments)
+    write_table, written = pq.write_table, []
+
+    def second_write_fails(table: pa.Table, path: Path, **options: Any) -> None:
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(path)
+        write_table(table, path, **options)
+
+    with monkeypatch.context() as full:
+        full.setattr(pq, "write_table", second_write_fails)
+        line = fails(*run)
+    assert re.search(
+        r"no space left.* while writing .*part-00001\.parquet: free some space and continue with --resume", line
+    )
+    kept = tmp_path / "run" / "traces" / "round-1" / "part-00000.parquet"
+    before = kept.stat().st_mtime_ns
+    assert execute(["sample", "--resume", "--output", str(tmp_path / "run")]) == 0
+    assert kept.stat().st_mtime_ns == before, "what was finished is kept"
+    assert (kept.parent / "part-00001.parquet").exists()
 
 
 def test_no_trace_with_an_answer(fails: Fails, tmp_path: Path, model: str, questions: str) -> None:

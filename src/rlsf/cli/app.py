@@ -10,6 +10,11 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from rlsf import __version__
+from rlsf.cli.check import check
+from rlsf.cli.demo import demo
+from rlsf.cli.recipes import recipes
+from rlsf.cli.run import run
+from rlsf.cli.stages import evaluate, rank, report, sample, train
 from rlsf.errors import RlsfError
 
 #: Exit codes: a mistake that the user can mend, and a run stopped by Ctrl-C.
@@ -19,16 +24,13 @@ app = App(
     name="rlsf",
     help="Post-train a language model from its own confidence; measure accuracy and calibration before and after.",
     version=__version__,
+    help_epilogue="To begin: `rlsf demo`; then `rlsf check --model MODEL --prompts FILE`, and `rlsf run` with the same"
+    " options.",
+    suppress_keyboard_interrupt=False,
 )
-app.command("rlsf.cli.run:run")
-app.command("rlsf.cli.check:check")
-app.command("rlsf.cli.stages:sample")
-app.command("rlsf.cli.stages:rank")
-app.command("rlsf.cli.stages:train")
-app.command("rlsf.cli.stages:evaluate", name="eval")
-app.command("rlsf.cli.stages:report")
-app.command("rlsf.cli.recipes:recipes")
-app.command("rlsf.cli.demo:demo")
+#: In the order of the work; importing them imports no model library.
+for place, command in enumerate((demo, check, run, sample, rank, train, evaluate, report, recipes)):
+    app.command(command, name="eval" if command is evaluate else command.__name__, sort_key=place)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,7 +49,9 @@ def execute(arguments: Sequence[str]) -> int:
         message = " ".join(str(error).split())
         console.print(f"rlsf: {message}", style="red", highlight=False, soft_wrap=True, markup=False)
         return USER_ERROR
-    except KeyboardInterrupt:
-        console.print("stopped; what is finished is kept: go on with --resume", highlight=False)
+    except KeyboardInterrupt as interrupt:
+        console.print(
+            ": ".join(filter(None, ("stopped", str(interrupt)))), highlight=False, soft_wrap=True, markup=False
+        )
         return INTERRUPTED
     return 0

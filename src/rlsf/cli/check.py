@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Column, Table
@@ -18,7 +20,11 @@ _DEFAULT_OPTIONS = RecipeOptions()
 _VERDICTS = {True: "right", False: "wrong", None: ""}
 
 
-def check(*overrides: Overrides, options: RecipeOptions = _DEFAULT_OPTIONS, examples: int = 3) -> None:
+def check(
+    *overrides: Overrides,
+    options: RecipeOptions = _DEFAULT_OPTIONS,
+    examples: Annotated[int, Parameter(validator=Number(gte=0))] = 3,
+) -> None:
     """Show rendered prompts, extracted answers, grader verdicts and a cost estimate; writes nothing.
 
     Parameters

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from rlsf.errors import InputError
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.resolve import merge, parse_overrides, resolve
+
+#: What of the configuration of prompts says where they come from, as opposed to how they are read.
+_SOURCE = {"path", "preset", "subset", "split"}
 
 Overrides = Annotated[
     str,
     Parameter(
         name="SECTION.KEY=VALUE",
         allow_leading_hyphen=True,
-        help="Any key of the recipe, for example --sampling.branches 5 (see --dry-run for all of them).",
+        help="Any key of the recipe, for example --sampling.branches 5 (`rlsf run --dry-run` prints all of them).",
     ),
 ]
 
@@ -38,6 +42,11 @@ class RecipeOptions:
     config: Path | None = None
     """A recipe file of your own (YAML); it may name a shipped recipe to build on."""
 
+    @property
+    def nothing_said(self) -> bool:
+        """Whether the command line names neither model nor questions nor recipe."""
+        return not any((self.model, self.prompts, self.eval_data, self.recipe, self.config))
+
     def resolve(self, overrides: tuple[str, ...]) -> Recipe:
         """The recipe under all layers: shipped, file, these options, dotted overrides."""
         return resolve(self.recipe, self.config, merge(self.layer(), parse_overrides(overrides)))
@@ -51,10 +60,10 @@ class RecipeOptions:
             layer["model"] = {"path": self.model}
         if self.prompts is not None:
             prompts = with_defaults(prompt_source(self.prompts), evaluation=False)
-            layer["prompts"] = prompts.model_dump(exclude_unset=True)
+            layer["prompts"] = prompts.model_dump(include=_SOURCE)
         if self.eval_data is not None:
             questions = with_defaults(prompt_source(self.eval_data), evaluation=True)
-            layer["evaluation_data"] = questions.model_dump(exclude_unset=True)
+            layer["evaluation_data"] = questions.model_dump(include=_SOURCE)
         return layer
 
 
@@ -65,10 +74,28 @@ class RunOptions:
 
     output: Path | None = None
     """Run folder; by default runs/RECIPE-DATE-TIME."""
-    resume: Annotated[bool, Parameter(negative="")] = False
-    """Go on with the run in --output where it stopped."""
-    dry_run: Annotated[bool, Parameter(negative="")] = False
+    resume: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    """Go on with the run in --output where it stopped; its recipe need not be said again."""
+    dry_run: Annotated[bool, Parameter(negative="", show_default=False)] = False
     """Print the resolved recipe and stop."""
+
+    def recipe(self, options: RecipeOptions, overrides: tuple[str, ...]) -> Recipe:
+        """The recipe to run. A resumed run begins from its own, so that only what changes need be said.
+
+        Raises ``InputError`` where there is nothing to resume.
+        """
+        from rlsf.pipeline.folder import RunFolder
+
+        if not self.resume:
+            return options.resolve(overrides)
+        if self.output is None:
+            raise InputError("--resume needs the run to go on with: --output FOLDER")
+        kept = RunFolder(self.output).recipe_file
+        if kept.is_file() and options.config is None:
+            options = replace(options, config=kept)
+        elif options.nothing_said:
+            raise InputError(f"nothing to resume: {self.output} is not a run folder (no {kept.name})")
+        return options.resolve(overrides)
 
     def folder(self, recipe: Recipe) -> Path:
         """The run folder: as given, or named after the recipe and the time."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.syntax import Syntax
 
+from rlsf.cli.interrupt import resumed_by
 from rlsf.cli.options import Overrides, RecipeOptions, RunOptions
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.resolve import to_yaml
@@ -16,7 +17,7 @@ _RECIPE, _WHERE = RecipeOptions(), RunOptions()
 
 def run(*overrides: Overrides, options: RecipeOptions = _RECIPE, where: RunOptions = _WHERE) -> None:
     """Measure, sample, rank, train, measure again, and report: prompts to a better calibrated model."""
-    recipe = options.resolve(overrides)
+    recipe = where.recipe(options, overrides)
     if where.dry_run:
         print_recipe(recipe)
     else:
@@ -27,10 +28,13 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool) -> None:
     """Run every stage in ``output``, then print the table and where the report is."""
     from rlsf.pipeline.context import Run
     from rlsf.pipeline.folder import RunFolder
+    from rlsf.pipeline.preflight import preflight
     from rlsf.pipeline.run import run_all
 
     console = Console()
-    with Run(recipe, RunFolder(output)).open(resume=resume) as opened:
+    run = Run(recipe, RunFolder(output))
+    preflight(run)
+    with resumed_by("rlsf", "run", "--resume", "--output", output), run.open(resume=resume) as opened:
         summary = run_all(opened)
         show_summary(summary, console)
         console.print(f"policy  {opened.folder.policy}", highlight=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from rlsf.cli.interrupt import resumed_by
 from rlsf.cli.options import Overrides, RecipeOptions, RunOptions
 from rlsf.cli.run import print_recipe, show_summary
 from rlsf.errors import InputError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rlsf.pipeline.context import Run
 
 _RECIPE, _WHERE = RecipeOptions(), RunOptions()
+#: What may still change once traces are there.
 _FROM_RANKING = ("signal", "ranking", "training", "evaluation", "evaluation_data")
 
 
@@ -30,13 +32,17 @@ def sample(*overrides: Overrides, options: RecipeOptions = _RECIPE, where: RunOp
     """Sample traces for the prompts, with statistics and answers."""
     from rlsf.pipeline.context import Run
     from rlsf.pipeline.folder import RunFolder
+    from rlsf.pipeline.preflight import preflight
     from rlsf.pipeline.run import sample_round
 
-    recipe = options.resolve(overrides)
+    recipe = where.recipe(options, overrides)
     if where.dry_run:
         print_recipe(recipe)
         return
-    with Run(recipe, RunFolder(where.folder(recipe))).open(resume=where.resume) as run:
+    run = Run(recipe, RunFolder(where.folder(recipe)))
+    preflight(run)
+    go_on = resumed_by("rlsf", "sample", "--resume", "--output", run.folder.path)
+    with go_on, run.open(resume=where.resume):
         manifest = sample_round(run, 1)
         _say(f"{manifest.counts['traces']} traces of {manifest.counts['prompts']} prompts in {run.folder.traces(1)}")
 
@@ -51,7 +57,7 @@ def rank(folder: Path, /, *overrides: Overrides) -> None:
     """
     from rlsf.pipeline.ranking import rank_stage
 
-    with _reopen(folder, parse_overrides(overrides), _FROM_RANKING) as run:
+    with resumed_by("rlsf", "rank", folder), _reopen(folder, parse_overrides(overrides), _FROM_RANKING) as run:
         manifest = rank_stage(run, 1)
         _say(f"{manifest.counts['pairs']} pairs in {run.folder.preferences(1)}")
 
@@ -66,7 +72,7 @@ def train(folder: Path, /, *overrides: Overrides) -> None:
     """
     from rlsf.pipeline.training import train_stage
 
-    with _reopen(folder, parse_overrides(overrides), _FROM_RANKING[2:]) as run:
+    with resumed_by("rlsf", "train", folder), _reopen(folder, parse_overrides(overrides), _FROM_RANKING[2:]) as run:
         if run.recipe.training.rounds > 1:
             raise InputError("training.rounds > 1 samples again between rounds: use `rlsf run --resume` for it")
         manifest = train_stage(run, 1)
@@ -90,6 +96,7 @@ def evaluate(
     """
     from rlsf.pipeline.context import Run
     from rlsf.pipeline.folder import RunFolder
+    from rlsf.pipeline.preflight import preflight
     from rlsf.pipeline.reporting import report_stage
     from rlsf.pipeline.run import evaluate_all
 
@@ -105,8 +112,10 @@ def evaluate(
         if where.dry_run:
             print_recipe(recipe)
             return
-        run = Run(recipe, RunFolder(where.folder(recipe))).open(resume=where.resume)
-    with run:
+        run = Run(recipe, RunFolder(where.folder(recipe)))
+        preflight(run, learns=False)
+        run.open(resume=where.resume)
+    with resumed_by("rlsf", "eval", run.folder.path), run:
         if not run.questions:
             raise InputError("no labelled questions: say --data FILE")
         show_summary(evaluate_all(run), Console())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rlsf.errors import ModelError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 #: Families that do not map their own name to ``max_position_embeddings``.
 _LENGTH_NAMES = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
@@ -45,8 +45,13 @@ def _as_ids(value: Any) -> Iterable[int]:
 
 def context_length(model: PreTrainedModel) -> int | None:
     """Most positions of prompt and completion together, None where the architecture sets no bound."""
-    config = model.config.get_text_config()
-    lengths = (getattr(config, name, None) for name in _LENGTH_NAMES)
+    return configured_context_length(model.config)
+
+
+def configured_context_length(config: PreTrainedConfig) -> int | None:
+    """The same of a model that is not loaded."""
+    text = config.get_text_config()
+    lengths = (getattr(text, name, None) for name in _LENGTH_NAMES)
     return next((length for length in lengths if isinstance(length, int) and length > 0), None)
 
 

@@ -16,7 +16,7 @@ from rlsf.models.folder import ADAPTER_WEIGHTS, ModelFolder, find_base, find_mod
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 @overload
@@ -49,6 +49,23 @@ def load_model(config: ModelConfig, *, for_training: bool = False) -> PreTrained
     if config.check_weights:
         check_finite(model, folder.name)
     return model.eval()
+
+
+def load_model_config(config: ModelConfig) -> PreTrainedConfig:
+    """What the model says of itself, an adapter's base for the adapter; weights must be there and are not read.
+
+    Raises ``InputError`` for a folder without a model, or one that this transformers release does not know.
+    """
+    from transformers import AutoConfig
+
+    folder = find_model(config)
+    if folder.is_adapter:
+        folder = find_base(folder, config)
+    folder.require_model()
+    try:
+        return AutoConfig.from_pretrained(str(folder.path), trust_remote_code=config.trust_remote_code)
+    except (ValueError, OSError, KeyError, ImportError) as error:
+        raise _unloadable(folder, error) from error
 
 
 def check_finite(model: torch.nn.Module, name: str) -> None:
