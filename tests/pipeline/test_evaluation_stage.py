@@ -14,7 +14,7 @@ from rlsf.errors import InputError
 from rlsf.models.config import ModelConfig
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.evaluation import evaluate_stage, summary_stage
-from rlsf.pipeline.reporting import report_stage
+from rlsf.pipeline.reporting import greedy_outcomes, report_stage
 from rlsf.pipeline.run import sample_round
 from rlsf.recipes import Recipe
 
@@ -80,3 +80,24 @@ def test_a_model_silent_from_the_start_is_refused_at_every_start(
         with open_run(recipe, tmp_path / "run", resume=True) as run:
             with pytest.raises(InputError, match=r"evaluate before: no trace has an answer .*choose the format"):
                 evaluate_stage(run, "before", recipe.model)
+
+
+def test_questions_are_told_by_greedy_decoding_and_must_still_be_there(
+    tmp_path: Path, small_recipe: Build, open_run: Open, demo_data: tuple[Path, Path]
+) -> None:
+    data = tmp_path / "test.jsonl"
+    lines = demo_data[1].read_text().splitlines(keepends=True)[:6]
+    data.write_text("".join(lines))
+    recipe = small_recipe(f"evaluation_data.path={data}", "evaluation.modes=[majority,greedy]")
+    with open_run(recipe, tmp_path / "run") as run:
+        evaluate_stage(run, "before", recipe.model)
+        rows = pq.read_table(tmp_path / "run" / "evaluation" / "before" / "outcomes.parquet").to_pylist()
+        greedy, majority = (
+            {row["prompt_id"]: (row["correct"], None) for row in rows if row["mode"] == mode}
+            for mode in ("greedy", "majority")
+        )
+        assert greedy_outcomes(run) == greedy != majority
+    data.write_text("".join(lines[:-1]))
+    with open_run(recipe, tmp_path / "run", resume=True) as run:
+        with pytest.raises(InputError, match=r"question '.*' was measured but is no longer in the evaluation data"):
+            report_stage(run)

@@ -23,8 +23,8 @@ Build = Callable[..., Recipe]
 Open = Callable[..., Run]
 
 
-def weights(folder: Path) -> dict[str, bytes]:
-    return {name: tensor.tobytes() for name, tensor in load_file(folder / "policy" / "model.safetensors").items()}
+def weights(folder: Path, model: str = "policy") -> dict[str, bytes]:
+    return {name: tensor.tobytes() for name, tensor in load_file(folder / model / "model.safetensors").items()}
 
 
 def trace_rows(folder: Path) -> list[dict]:
@@ -75,16 +75,20 @@ def test_gold_answers_leave_the_weights_alone(
         "shuffled": [{**row, "answer": answer} for row, answer in zip(labelled, shuffled, strict=True)],
         "nonsense": [{**row, "answer": {"not": ["an", "answer"]}} for row in labelled],
     }
-    trained = {}
+    policies, last_steps = {}, {}
     for name, rows in variants.items():
         prompts = tmp_path / f"{name}.jsonl"
         prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
         recipe = small_recipe(f"prompts.path={prompts}", "prompts.columns.answer=null")
         learn(open_run(recipe, tmp_path / name))
-        trained[name] = weights(tmp_path / name)
-    assert trained["true"] == trained["removed"] == trained["shuffled"] == trained["nonsense"]
-    start = load_file(Path(small_recipe().model.path) / "model.safetensors")
-    assert start.keys() == trained["true"].keys()
+        policies[name] = weights(tmp_path / name)
+        last_steps[name] = weights(tmp_path / name, "checkpoints/round-1/checkpoint-6")
+    for trained in (policies, last_steps):
+        assert trained["true"] == trained["removed"] == trained["shuffled"] == trained["nonsense"]
+    # The policy kept may be the one of step 0; the last step's weights have moved.
+    start = weights(Path(small_recipe().model.path), ".")
+    assert all(last_steps["true"][name] != tensor for name, tensor in start.items() if "embed" in name)
+    assert start.keys() == last_steps["true"].keys()
 
 
 def test_training_moves_the_weights(tmp_path: Path, small_recipe: Build, open_run: Open) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from rlsf.answers.equivalence import Grader
 from rlsf.confidence import get_signal
+from rlsf.errors import InputError
 from rlsf.evaluation import table_to_outcomes
 from rlsf.files import read_json, write_text
 from rlsf.pipeline.context import Run
@@ -19,6 +20,7 @@ from rlsf.pipeline.ranking import PAIRS, confidences, pieces_of
 from rlsf.pipeline.sampling import read_traces
 from rlsf.prompts.prompt import Prompt
 from rlsf.report import (
+    MODE_NAMES,
     BranchSet,
     BranchView,
     CheckpointChoice,
@@ -92,13 +94,14 @@ def checkpoint_choice(run: Run, round_: int) -> CheckpointChoice | None:
 
 
 def greedy_outcomes(run: Run) -> dict[str, tuple[bool | None, bool | None]]:
-    """Whether greedy decoding was right on each question, before and after."""
+    """Whether greedy decoding, or the first mode measured without it, was right on each question, before and after."""
+    mode = next(mode for mode in MODE_NAMES if mode in run.recipe.evaluation.modes)
     found: dict[str, dict[str, bool]] = {}
     for phase in ("before", "after"):
         path = run.folder.evaluation(phase) / OUTCOMES
         if path.exists():
             for outcome in table_to_outcomes(pq.read_table(path)):
-                if outcome.mode == run.recipe.evaluation.modes[0]:
+                if outcome.mode == mode:
                     found.setdefault(outcome.prompt_id, {})[phase] = outcome.correct
     return {prompt_id: (right.get("before"), right.get("after")) for prompt_id, right in found.items()}
 
@@ -107,7 +110,7 @@ def _held_out(
     run: Run, outcomes: Mapping[str, tuple[bool | None, bool | None]], grader: Grader
 ) -> Sequence[QuestionView]:
     chosen = choose_questions(outcomes, QUESTIONS_SHOWN)
-    questions = {question.id: question for question in run.questions if question.id in set(chosen)}
+    questions = {question.id: question for question in _still_there(run, chosen)}
     sets: dict[str, list[BranchSet]] = {prompt_id: [] for prompt_id in chosen}
     for phase in ("before", "after"):
         for group in read_traces(run.folder.evaluation(phase) / "traces"):
@@ -117,6 +120,18 @@ def _held_out(
                     BranchSet(phase, _branches(run, group, question, grader, Counter(), Counter()))
                 )
     return [_view(questions[prompt_id], sets[prompt_id], "Held-out questions") for prompt_id in chosen]
+
+
+def _still_there(run: Run, chosen: Collection[str]) -> list[Prompt]:
+    """The evaluation questions with these ids; raises ``InputError`` where their file has lost one."""
+    questions = [question for question in run.questions if question.id in chosen]
+    lost = sorted(set(chosen) - {question.id for question in questions})
+    if lost:
+        raise InputError(
+            f"question {lost[0]!r} was measured but is no longer in the evaluation data: bring back the data of this"
+            " run, or start another run"
+        )
+    return questions
 
 
 def _training(run: Run) -> Sequence[QuestionView]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -15,7 +15,7 @@ from markupsafe import Markup
 from rlsf import __version__
 from rlsf.report.browser import panels
 from rlsf.report.choice import outcome_counts
-from rlsf.report.comparison import HEADLINE, MODE_NAMES, compare
+from rlsf.report.comparison import HEADLINE, MODE_NAMES, ModeComparison, compare
 from rlsf.report.figures import curve_rows, headline_figures, training_figures
 from rlsf.report.format import count, number
 from rlsf.report.inputs import ReportInputs
@@ -46,6 +46,7 @@ def render_report(inputs: ReportInputs) -> str:
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             metrics=HEADLINE,
             comparisons=comparisons,
+            first_mode=_first_mode(comparisons),
             verdict=verdict(comparisons),
             remarks=remarks(comparisons),
             headline_figures=headline_figures(comparisons) if comparisons else [],
@@ -94,6 +95,13 @@ def environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
         if text:
             rows.append((key.replace("_", " "), text))
     return rows
+
+
+def _first_mode(comparisons: Sequence[ModeComparison]) -> str:
+    """The mode that single questions are told by, inside a sentence."""
+    if not comparisons or comparisons[0].mode == "greedy":
+        return "greedy decoding"
+    return comparisons[0].name
 
 
 def _environment() -> Environment:
