@@ -84,6 +84,21 @@ def test_letters_survive_every_tokenizer(family, tokenizer_of, letter, before, d
     assert answer.text == letter
 
 
+DELIMITED = {"boxed": ("\\boxed{", "}"), "tag": ("<answer>", "</answer>"), "regex": ("#### ", "\n")}
+
+
+@pytest.mark.parametrize("family", OPEN_FAMILIES)
+@given(
+    number=numbers(), before=WORDS, format=st.sampled_from(sorted(DELIMITED)), after=st.sampled_from(["", ".", " then"])
+)
+def test_delimited_answers_survive_every_tokenizer(family, tokenizer_of, number, before, format, after) -> None:
+    written, canonical_form = number
+    opening, closing = DELIMITED[format]
+    config = AnswerConfig(format=format, pattern=r"#### (\S+)" if format == "regex" else None)
+    answer = round_trip(tokenizer_of(family), f"{before} {opening}", written, closing + after, config)
+    assert answer.text == canonical_form
+
+
 @given(words=st.lists(st.sampled_from(["the", "answer", "is", "so", "we"]), max_size=6), number=numbers())
 def test_numbers_survive_whole_words(word_tokenizer, words, number) -> None:
     written, canonical_form = number

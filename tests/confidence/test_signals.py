@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from traces_of_distributions import trace_of
 
+from rlsf.answers.answer import Answer
 from rlsf.confidence import SIGNALS, get_signal
 from rlsf.errors import InputError, ModelError
 from rlsf.tokenstats.statistics import STATISTIC_NAMES
@@ -52,6 +53,15 @@ def test_probability_and_entropy_over_the_answer(two_token_answer: Trace) -> Non
     second = -(0.9 * math.log(0.9) + 2 * 0.05 * math.log(0.05))
     entropy = (first + second) / 2
     assert values("answer_entropy", two_token_answer) == pytest.approx((entropy, 1 - entropy / math.log(3)))
+
+
+@pytest.mark.parametrize("name", ["answer_disparity", "answer_top_gap", "answer_probability", "answer_entropy"])
+def test_distributions_outside_the_answer_change_nothing(name: str, two_token_answer: Trace) -> None:
+    other = trace_of([[0.1, 0.1, 0.8], [0.6, 0.3, 0.1], [0.9, 0.05, 0.05]], [2, 0, 0], (1, 3))
+    longer = trace_of([[0.6, 0.3, 0.1], [0.9, 0.05, 0.05], [0.2, 0.2, 0.6]], [0, 0, 2], (0, 2))
+    assert values(name, other) == values(name, two_token_answer) == values(name, longer)
+    # One position off is another quantity.
+    assert values(name, other.with_answer(Answer("7", 0, 2))) != values(name, two_token_answer)
 
 
 def test_means_over_the_whole_trace(two_token_answer: Trace) -> None:
