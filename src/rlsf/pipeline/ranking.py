@@ -39,7 +39,12 @@ CONFIDENCE_SCHEMA = pa.schema(
 
 def confidences(traces: Sequence[Trace], signal: Signal, tokenizer: PreTrainedTokenizerBase) -> list[float | None]:
     """The signal's confidence of each trace, None where it has none."""
-    return [signal.confidence(trace, pieces_of(trace, tokenizer)) for trace in traces]
+    return [signal.confidence(trace, _pieces_for(signal, trace, tokenizer)) for trace in traces]
+
+
+def _pieces_for(signal: Signal, trace: Trace, tokenizer: PreTrainedTokenizerBase) -> Sequence[str]:
+    """The text of each token where the signal looks at it; decoding long traces takes longer than measuring them."""
+    return pieces_of(trace, tokenizer) if signal.needs_pieces else ()
 
 
 def pieces_of(trace: Trace, tokenizer: PreTrainedTokenizerBase) -> Sequence[str]:
@@ -89,7 +94,7 @@ def _confidence_table(
             "prompt_id": trace.prompt_id,
             "index": trace.index,
             "answer": trace.answer.text if trace.answer else None,
-            "raw": signal.raw(trace, pieces_of(trace, tokenizer)),
+            "raw": signal.raw(trace, _pieces_for(signal, trace, tokenizer)),
             "confidence": confidence,
         }
         for group, values in zip(traces, measured, strict=True)
