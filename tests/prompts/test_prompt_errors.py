@@ -71,7 +71,12 @@ OK = '{"id": "a", "question": "?", "answer": "1"}\n'
         ("d.csv", "id,question\n", "d.csv: no questions in it"),
         ("d.csv", "id,query\n1,?\n", "d.csv:2: no column question, prompt, problem, input or text"),
         ("d.csv", "question,choices\n?,red\n", "d.csv:2: the choices are not a JSON array"),
-        ("d.csv", "id;question\n1;?\n", "available: id;question"),
+        (
+            "d.csv",
+            "id;question\n1;?\n",
+            "d.csv:1: one column, 'id;question': its cells seem to be separated by ';', not",
+        ),
+        ("d.tsv", "id,question\n1,?\n", "d.tsv:1: one column, 'id,question': its cells seem to be separated by ','"),
         ("d.parquet", "PAR1 but not really", "d.parquet: not a Parquet file ("),
         ("d.parquet", "", "d.parquet: not a Parquet file ("),
         ("d.txt", "?", "d.txt: unknown suffix '.txt': use .jsonl, "),
@@ -98,6 +103,13 @@ def test_bad_files(tmp_path: Path, name: str, content: str | bytes, message: str
 )
 def test_bad_gold_answers(tmp_path: Path, content: str, message: str) -> None:
     assert message in complaint(tmp_path / "d.jsonl", content, with_gold=True)
+
+
+def test_columns_are_named_in_the_section_that_the_questions_belong_to(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    assert "with prompts.columns.question; available: q" in complaint(path, '{"q": "?"}')
+    assert "with evaluation_data.columns.question; available: q" in complaint(path, '{"q": "?"}', with_gold=True)
+    assert "with evaluation_data.columns.answer; " in complaint(path, '{"question": "?", "a": 1}', with_gold=True)
 
 
 def test_errors_beyond_the_limit_are_not_met(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def csv_rows(path: Path, delimiter: str = ",") -> Iterator[Row]:
             if not cells:
                 continue
             if not header:
-                header = _header(cells, place)
+                header = _header(cells, place, delimiter)
                 continue
             if len(cells) != len(header):
                 raise InputError(
@@ -61,8 +61,13 @@ def csv_rows(path: Path, delimiter: str = ",") -> Iterator[Row]:
         raise InputError(f"{path}:{line}: not valid CSV ({error})") from error
 
 
-def _header(cells: list[str], place: str) -> list[str]:
+def _header(cells: list[str], place: str, delimiter: str) -> list[str]:
     names = [cell.strip() for cell in cells]
+    other = next((mark for mark in ";\t,|" if mark != delimiter and mark in names[0]), None)
+    if len(names) == 1 and other:
+        raise InputError(
+            f"{place}: one column, {names[0]!r}: its cells seem to be separated by {other!r}, not by {delimiter!r}"
+        )
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{place}: two columns are called {name!r}: rename one")

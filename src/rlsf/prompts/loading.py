@@ -26,7 +26,8 @@ def load_prompts(config: PromptConfig, *, with_gold: bool) -> list[Prompt]:
     first = next(rows, None)
     if first is None:
         raise InputError(f"{config.path}: no questions in it")
-    reader = PromptReader(find_shape(config.columns, preset, first), preset, with_gold)
+    section = "evaluation_data" if with_gold else "prompts"
+    reader = PromptReader(find_shape(config.columns, preset, first, section), preset, with_gold)
     prompts: list[Prompt] = []
     places: dict[str, str] = {}
     for number, row in enumerate(itertools.islice(itertools.chain([first], rows), config.limit), start=1):

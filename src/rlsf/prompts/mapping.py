@@ -19,12 +19,14 @@ CHOICES_NAMES = ("choices", "options")
 ANSWER_NAMES = ("answer", "gold", "target", "answerKey")
 
 
-def find_shape(columns: ColumnConfig, preset: Preset | None, first: Row) -> Shape:
+def find_shape(columns: ColumnConfig, preset: Preset | None, first: Row, section: str = "prompts") -> Shape:
     """The shape of the data, judged by its first record; the gold answer is looked for by name, never read.
+
+    ``section`` is where the recipe keeps ``columns``, for messages.
 
     Fields named in ``columns`` win over the preset, and the preset over the customary names.
     """
-    shapes = preset.shapes if preset else (_customary_shape(columns, first),)
+    shapes = preset.shapes if preset else (_customary_shape(columns, first, section),)
     shapes = tuple(_override(shape, columns) for shape in shapes)
     fitting = (shape for shape in shapes if all(has_field(first.record, path) for path in _needed(shape)))
     shape = next(fitting, shapes[0])
@@ -46,7 +48,7 @@ def _override(shape: Shape, columns: ColumnConfig) -> Shape:
     )
 
 
-def _customary_shape(columns: ColumnConfig, first: Row) -> Shape:
+def _customary_shape(columns: ColumnConfig, first: Row, section: str) -> Shape:
     def present(names: Iterable[str]) -> str | None:
         return next((name for name in names if name in first.record), None)
 
@@ -56,7 +58,7 @@ def _customary_shape(columns: ColumnConfig, first: Row) -> Shape:
         near = next(filter(None, (near_names(name, names) for name in QUESTION_NAMES)), "")
         raise InputError(
             f"{first.place}: no column {', '.join(QUESTION_NAMES[:-1])} or {QUESTION_NAMES[-1]}{near}: name the"
-            f" question's with prompts.columns.question; available: {', '.join(names)}"
+            f" question's with {section}.columns.question; available: {', '.join(names)}"
         )
     return Shape((question,), present(ANSWER_NAMES), present(CHOICES_NAMES), present(("id",)))
 
@@ -125,7 +127,7 @@ class PromptReader:
         if self.shape.answer is None:
             raise InputError(
                 f"{row.place}: no column {', '.join(ANSWER_NAMES[:-1])} or {ANSWER_NAMES[-1]}: evaluation needs the"
-                f" gold answers, name theirs with columns.answer; available: {', '.join(row.record)}"
+                f" gold answers, name theirs with evaluation_data.columns.answer; available: {', '.join(row.record)}"
             )
         value = get_field(row, self.shape.answer)
         if isinstance(value, dict | list):

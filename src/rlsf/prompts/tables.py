@@ -111,7 +111,8 @@ def _loaded_rows(name: str, load: Callable[[], Any], split: str | None) -> Itera
         )
     except ConnectionError as error:
         raise InputError(
-            f"{name!r} is not a local file or folder, and the hub could not be reached ({_one_line(error)})"
+            f"{name!r} is not a local file or folder, and the hub could not be reached ({_one_line(error)}):"
+            " connect, or give a local copy (PRESET:FILE for a preset)"
         ) from error
     except (DatasetsError, ValueError, OSError) as error:
         raise InputError(f"cannot load the dataset {name!r}: {_one_line(error)}") from error
