@@ -14,7 +14,8 @@ from rich.text import Text
 from rlsf.cli.options import Overrides, RecipeOptions
 
 if TYPE_CHECKING:
-    from rlsf.pipeline.preview import Cost, Example, Preview
+    from rlsf.pipeline.cost import Cost
+    from rlsf.pipeline.preview import Example, Preview
 
 _DEFAULT_OPTIONS = RecipeOptions()
 _VERDICTS = {True: "right", False: "wrong", None: ""}
@@ -30,7 +31,7 @@ def check(
     Parameters
     ----------
     examples:
-        How many questions to look at.
+        How many prompts, and how many labelled questions, to look at.
     """
     from rlsf.pipeline.preview import preview
 
@@ -47,8 +48,9 @@ def show(found: Preview, console: Console) -> None:
         f"{found.tried} traces tried: {found.without_answer} without an answer, {found.truncated} truncated at"
         f" sampling.max_new_tokens={found.recipe.sampling.max_new_tokens}",
         highlight=False,
+        soft_wrap=True,
     )
-    console.print(_cost(found.cost), highlight=False)
+    console.print(_cost(found.cost), highlight=False, soft_wrap=True)
 
 
 def _traces(example: Example) -> Table:
@@ -75,11 +77,18 @@ def _traces(example: Example) -> Table:
 
 
 def _cost(cost: Cost) -> str:
-    return (
-        f"the whole run: {cost.prompts} prompts and {cost.questions} questions twice, {cost.traces:,} traces,"
-        f" {cost.tokens:,} tokens, sampling about {_duration(cost.sampling_seconds)} on {cost.workers} process(es);"
-        f" about {cost.pairs:,} pairs and {cost.optimiser_steps:,} optimiser steps"
+    parts = [f"{cost.prompts:,} prompts to learn from"] if cost.prompts else []
+    parts += [f"{cost.questions:,} questions to measure on"] if cost.questions else ["no --eval-data to measure on"]
+    parts.append(
+        f"{cost.traces:,} traces of {cost.tokens:,} tokens in about {_duration(cost.sampling_seconds)}"
+        f" ({cost.workers} process{'es' if cost.workers > 1 else ''})"
     )
+    if cost.prompts:
+        parts.append(
+            f"about {cost.pairs:,} pairs and {cost.optimiser_steps:,} optimiser steps in about"
+            f" {_duration(cost.training_seconds)}"
+        )
+    return f"a whole run: {'; '.join(parts)}"
 
 
 def _duration(seconds: float) -> str:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlsf.answers.equivalence import Grader
 from rlsf.confidence import get_signal
-from rlsf.errors import InputError
-from rlsf.models import load_model, load_tokenizer, resolve_device
+from rlsf.models import load_model, load_tokenizer
 from rlsf.pipeline.answering import find_answers
 from rlsf.pipeline.context import stage_seed
+from rlsf.pipeline.cost import Cost, Trial, estimate_cost, forward_seconds
+from rlsf.pipeline.preflight import require_usable
 from rlsf.pipeline.ranking import confidences
 from rlsf.preferences import rank
-from rlsf.prompts import Prompt, has_gold, load_prompts, render
+from rlsf.prompts import Prompt, has_gold, load_prompts, render, with_defaults
 from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.engine import SamplingRequest
-from rlsf.sampling.pool import worker_count
 from rlsf.traces import Trace
 
 #: Questions sampled for the estimate of cost, besides those shown.
@@ -37,20 +36,6 @@ class Example:
     verdicts: Sequence[bool | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What the sampling of a whole run would take, extrapolated from a few questions."""
-
-    prompts: int
-    questions: int
-    traces: int
-    tokens: int
-    sampling_seconds: float
-    workers: int
-    pairs: int
-    optimiser_steps: int
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Preview:
     """The examples, the extrapolated cost, and counts over all traces that were tried."""
@@ -64,25 +49,24 @@ class Preview:
 
 
 def preview(recipe: Recipe, examples: int) -> Preview:
-    """Try ``recipe`` on its first questions, in this process; writes nothing."""
+    """Try ``recipe`` on its first questions, in this process; writes nothing.
+
+    Looks at all of its questions first, and raises ``InputError`` for what a run would refuse.
+    """
     from rlsf.sampling.transformers_engine import TransformersEngine
 
-    if recipe.model.path is None:
-        raise InputError("no model: say --model FOLDER_OR_HUB_ID, or set model.path in the recipe file")
-    source = recipe.evaluation_data or recipe.prompts
-    shown = load_prompts(source, with_gold=has_gold(source))
-    prompts = load_prompts(recipe.prompts, with_gold=False) if _given(recipe) else []
-    tried = shown[: examples + TIMED]
     tokenizer = load_tokenizer(recipe.model)
+    prompts, questions = _questions(recipe)
+    require_usable(recipe, [*prompts, *questions], tokenizer)
+    tried = [*prompts[:examples], *questions[: examples + TIMED]] if questions else prompts[: examples + TIMED]
     rendered = [render(prompt, tokenizer, recipe.render) for prompt in tried]
     asked = [
         SamplingRequest(prompt.id, text.token_ids, stage_seed(recipe.seed, "check"))
         for prompt, text in zip(tried, rendered, strict=True)
     ]
-    engine = TransformersEngine(load_model(recipe.model), tokenizer)
-    list(
-        engine.sample(asked[:1], recipe.sampling)
-    )  # the first call pays for start-up, which is not what sampling costs
+    model = load_model(recipe.model)
+    engine = TransformersEngine(model, tokenizer)
+    list(engine.sample(asked[:1], recipe.sampling))  # pays for start-up, which is not what sampling costs
     started = time.monotonic()
     groups = list(engine.sample(asked, recipe.sampling))
     seconds = time.monotonic() - started
@@ -91,26 +75,42 @@ def preview(recipe: Recipe, examples: int) -> Preview:
     groups = [traces[start : start + branches] for start in range(0, len(traces), branches)]
     signal = get_signal(recipe.signal)
     measured = [confidences(group, signal, tokenizer) for group in groups]
-    texts = {prompt.id: text.text for prompt, text in zip(tried, rendered, strict=True)}
-    pairs, _ = rank(groups, measured, recipe.ranking, texts)
+    pairs, _ = rank(groups, measured, recipe.ranking, {p.id: r.text for p, r in zip(tried, rendered, strict=True)})
     with Grader() as grader:
         found = [
             Example(prompt, text.text, len(text.token_ids), group, values, _verdicts(prompt, group, grader))
             for prompt, text, group, values in zip(tried, rendered, groups, measured, strict=True)
         ]
-    cost = _cost(recipe, len(prompts), len(shown) if recipe.evaluation_data else 0, traces, seconds, pairs.num_rows)
+    texts = [(*text.token_ids, *trace.token_ids) for text, g in zip(rendered, groups, strict=True) for trace in g]
+    trial = Trial(
+        prompts=len(tried),
+        tokens=sum(len(trace.token_ids) for trace in traces),
+        sampling_seconds=seconds,
+        pairs=pairs.num_rows,
+        lengths=[len(text) for text in texts],
+        forward_seconds=forward_seconds(model, texts, 2 * (recipe.training.device_batch_size or 16)),
+    )
     return Preview(
         recipe=recipe,
-        examples=found[:examples],
-        cost=cost,
+        examples=[*found[:examples], *(found[examples : 2 * examples] if prompts and questions else ())],
+        cost=estimate_cost(recipe, len(prompts), len(questions), trial),
         tried=len(traces),
         without_answer=sum(trace.answer is None for trace in traces),
         truncated=sum(trace.truncated for trace in traces),
     )
 
 
-def _given(recipe: Recipe) -> bool:
-    return recipe.prompts.path is not None or recipe.prompts.preset is not None
+def _questions(recipe: Recipe) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts to learn from, with gold answers only where there is nothing else to grade, and labelled questions."""
+    labelled = recipe.evaluation_data
+    questions = load_prompts(labelled, with_gold=True) if labelled else []
+    if recipe.prompts.path is None and recipe.prompts.preset is None and questions:
+        return [], questions
+    learnt_from = with_defaults(recipe.prompts, evaluation=False)
+    prompts = load_prompts(learnt_from, with_gold=False)
+    if not questions and has_gold(learnt_from):
+        prompts = load_prompts(learnt_from, with_gold=True)
+    return prompts, questions
 
 
 def _verdicts(prompt: Prompt, traces: Sequence[Trace], grader: Grader) -> list[bool | None]:
@@ -119,22 +119,3 @@ def _verdicts(prompt: Prompt, traces: Sequence[Trace], grader: Grader) -> list[b
     return [
         trace.answer is not None and bool(grader(trace.answer.text, prompt.gold, prompt.choices)) for trace in traces
     ]
-
-
-def _cost(recipe: Recipe, prompts: int, questions: int, traces: Sequence[Trace], seconds: float, pairs: int) -> Cost:
-    tried = max(1, len(traces) // recipe.sampling.branches)
-    rounds, training = recipe.training.rounds, recipe.training
-    asked = rounds * prompts + 2 * questions
-    workers = worker_count(recipe.sampling.workers, resolve_device(recipe.model.device).type)
-    all_pairs = round(pairs / tried * prompts)
-    steps = training.max_steps or math.ceil(training.epochs * math.ceil(all_pairs / training.batch_size))
-    return Cost(
-        prompts=prompts,
-        questions=questions,
-        traces=asked * recipe.sampling.branches,
-        tokens=round(sum(len(trace.token_ids) for trace in traces) / tried * asked),
-        sampling_seconds=seconds / tried * asked / workers,
-        workers=workers,
-        pairs=all_pairs,
-        optimiser_steps=rounds * steps,
-    )

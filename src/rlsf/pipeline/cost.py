@@ -1,0 +1,92 @@
+"""What a whole run would take, extrapolated from a few questions that were tried."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rlsf.models import resolve_device
+from rlsf.recipes.recipe import Recipe
+from rlsf.sampling.pool import worker_count
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+#: A backward pass takes about twice as long as a forward pass.
+_FORWARD_AND_BACKWARD = 3
+#: Bytes that the logits of the timed forward pass may take.
+_LOGIT_BYTES = 2**29
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What trying ``prompts`` of a run's prompts took: ``lengths`` are the tokens of each trace with its prompt."""
+
+    prompts: int
+    tokens: int
+    sampling_seconds: float
+    pairs: int
+    lengths: Sequence[int]
+    forward_seconds: float
+    """Of one token of a text that is read, not written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Work and time of a whole run; ``questions`` are measured before and after learning, once where nothing is."""
+
+    prompts: int
+    questions: int
+    traces: int
+    tokens: int
+    sampling_seconds: float
+    workers: int
+    pairs: int
+    optimiser_steps: int
+    training_seconds: float
+
+
+def estimate_cost(recipe: Recipe, prompts: int, questions: int, trial: Trial) -> Cost:
+    """A whole run at the rates of ``trial``."""
+    training = recipe.training
+    asked = training.rounds * prompts + (2 if prompts else 1) * questions
+    pairs = round(trial.pairs / trial.prompts * prompts)
+    steps = training.max_steps or math.ceil(training.epochs * math.ceil(pairs / training.batch_size)) if pairs else 0
+    pair_seconds = 2 * sum(trial.lengths) / len(trial.lengths) * trial.forward_seconds
+    # The reference policy reads every pair once.
+    passes = _FORWARD_AND_BACKWARD * steps * training.batch_size + pairs
+    workers = worker_count(recipe.sampling.workers, resolve_device(recipe.model.device).type)
+    return Cost(
+        prompts=prompts,
+        questions=questions,
+        traces=asked * recipe.sampling.branches,
+        tokens=round(trial.tokens / trial.prompts * asked),
+        sampling_seconds=trial.sampling_seconds / trial.prompts * asked / workers,
+        workers=workers,
+        pairs=training.rounds * pairs,
+        optimiser_steps=training.rounds * steps,
+        training_seconds=training.rounds * passes * pair_seconds,
+    )
+
+
+def forward_seconds(model: PreTrainedModel, sequences: Sequence[Sequence[int]], most: int) -> float:
+    """Seconds a token when the model reads at most ``most`` of the sequences at once."""
+    import torch
+
+    longest = max(map(len, sequences))
+    vocabulary = model.config.get_text_config().vocab_size
+    rows = sequences[: max(1, min(most, _LOGIT_BYTES // (4 * longest * vocabulary)))]
+    # Padded by repetition: what is read does not change how long it takes.
+    batch = torch.tensor([(list(row) * longest)[:longest] for row in rows], device=model.device)
+    with torch.inference_mode():
+        return min(_seconds(model, batch) for _ in range(3)) / batch.numel()  # the first pass pays for start-up
+
+
+def _seconds(model: PreTrainedModel, batch: torch.Tensor) -> float:
+    started = time.monotonic()
+    model(batch, use_cache=False).logits[0, 0, 0].item()  # waits for the device
+    return time.monotonic() - started
