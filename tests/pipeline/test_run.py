@@ -62,6 +62,16 @@ def test_a_run_leaves_a_whole_folder(tmp_path: Path, small_recipe: Build, open_r
     assert not list(folder.rglob("*.partial-*"))
 
 
+def test_elicited_answers_go_through_every_stage(tmp_path: Path, small_recipe: Build, open_run: Open) -> None:
+    recipe = small_recipe("answer.format=elicited", "training.max_steps=3", name="rlsf")
+    with open_run(recipe, tmp_path / "run") as run:
+        summary = run_all(run)
+    assert summary is not None
+    assert 0 < summary["before"]["greedy"]["without_answer"] < 16
+    events = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert [event["step"] for event in events if event["event"] == "probe"] == [0, 3]
+
+
 def test_gold_answers_leave_the_weights_alone(
     tmp_path: Path, small_recipe: Build, open_run: Open, demo_data: tuple[Path, Path]
 ) -> None:

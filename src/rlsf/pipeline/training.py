@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlsf.answers import find_answer
-from rlsf.answers.token_text import TokenText
 from rlsf.evaluation import agreement
 from rlsf.files import digest
 from rlsf.models import load_model
+from rlsf.pipeline.answering import find_answers
 from rlsf.pipeline.context import Run, stage_seed
 from rlsf.pipeline.manifest import Manifest, finished, require
 from rlsf.pipeline.ranking import CONFIDENCES, PAIRS
@@ -107,20 +106,16 @@ def agreement_probe(run: Run, round_: int, targets: Mapping[str, str]) -> Probe:
         update={"strategy": "cot_decoding", "branches": 1, "continuation": "greedy"}
     )
 
+    choices = [prompt.choices for prompt in prompts]
+
     def probe(model: PreTrainedModel, step: int) -> Mapping[str, float]:
-        traces = [group[0] for group in TransformersEngine(model, run.tokenizer).sample(asked, greedy)]
-        answers = [
-            answer_text(run, trace.token_ids, prompt.choices) for trace, prompt in zip(traces, prompts, strict=True)
-        ]
+        engine = TransformersEngine(model, run.tokenizer)
+        sampled = list(engine.sample(asked, greedy))
+        traces = find_answers(engine, run.tokenizer, sampled, choices, run.recipe.answer)
+        answers = [trace.answer.text if trace.answer else None for trace in traces]
         return {
             "agreement": agreement(answers, [targets[prompt.id] for prompt in prompts]),
             "mean_tokens": sum(len(trace.token_ids) for trace in traces) / len(traces),
         }
 
     return probe
-
-
-def answer_text(run: Run, token_ids: Any, choices: Sequence[str]) -> str | None:
-    """The answer found in a completion, None where there is none."""
-    finding = find_answer(TokenText.from_ids(run.tokenizer, token_ids), run.recipe.answer, choices)
-    return finding.answer.text if finding.answer else None
