@@ -329,14 +329,12 @@ def test_trainer_options_win(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"warmup_step": 3}, r"unknown option training.trainer.warmup_step \(did you mean 'warmup_steps'"),
-        ({"output_dir": "x"}, r"output_dir cannot be set"),
         ({"lr_scheduler_type": "cosin"}, r"training.trainer: .*cosin"),
-        ({"label_smoothing": 0.1}, r"has no effect on TRL's sigmoid loss: set training.label_smoothing"),
         ({"eval_strategy": "steps"}, r"training: .*eval"),
+        ({"loss_type": ["sigmoyd"]}, r"training.trainer: Unknown loss type: sigmoyd"),
     ],
 )
-def test_unusable_trainer_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+def test_trainer_options_that_trl_refuses(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         train(tmp_path, trainer=options)
 

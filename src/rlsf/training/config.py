@@ -87,3 +87,12 @@ class TrainingConfig(Section):
                 f" training.device_batch_size={self.device_batch_size}: choose a divisor"
             )
         return self
+
+    @model_validator(mode="after")
+    def _known_trainer_options(self) -> TrainingConfig:
+        if self.trainer:
+            # TRL takes seconds to import; a misspelt option would otherwise be met after hours of sampling.
+            from rlsf.training.options import check_options
+
+            check_options(self)
+        return self

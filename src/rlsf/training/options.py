@@ -28,11 +28,6 @@ def objective(config: TrainingConfig, arguments: DPOConfig) -> Objective | None:
     """Our objective, or None where the trainer options ask for one of TRL's."""
     if TRL_OBJECTIVE & config.trainer.keys():
         return None
-    if "label_smoothing" in config.trainer:
-        raise InputError(
-            "training.trainer.label_smoothing has no effect on TRL's sigmoid loss: set training.label_smoothing, or"
-            " choose training.trainer.loss_type=[robust]"
-        )
     return Objective(
         loss=config.loss,
         beta=arguments.beta,
@@ -45,9 +40,8 @@ def objective(config: TrainingConfig, arguments: DPOConfig) -> Objective | None:
 def trainer_arguments(config: TrainingConfig, model: PreTrainedModel, folder: Path, seed: int) -> DPOConfig:
     """TRL's configuration; ``config.trainer`` wins over every other field.
 
-    Raises ``InputError`` for an unknown option, or one that TRL refuses.
+    Raises ``InputError`` for an option that TRL refuses.
     """
-    _check_options(config.trainer)
     device_batch = config.device_batch_size or config.batch_size
     options: dict[str, Any] = {
         "beta": config.beta,
@@ -87,15 +81,28 @@ def learning_rate(config: TrainingConfig, model: PreTrainedModel) -> float:
     return default_learning_rate(model.num_parameters(), adapters=adapters)
 
 
-def _check_options(options: dict[str, Any]) -> None:
+def check_options(config: TrainingConfig) -> None:
+    """Raise ``InputError`` for a trainer option that is unknown or would have no effect; needs no model."""
     known = {field.name for field in dataclasses.fields(DPOConfig) if field.init}
-    for name in options:
+    for name in config.trainer:
         if name not in known:
             raise InputError(
                 f"unknown option training.trainer.{name}{near_names(name, known)}: it must be one of TRL's DPOConfig"
             )
-    if "output_dir" in options:
+    if "output_dir" in config.trainer:
         raise InputError("training.trainer.output_dir cannot be set: checkpoints live in the run folder (--output)")
+    chosen = sorted(TRL_OBJECTIVE & config.trainer.keys())
+    ours = [name for name in ("use_margin", "use_weight", "label_smoothing") if getattr(config, name)]
+    if chosen and ours:
+        raise InputError(
+            f"training.{ours[0]} has no effect on the objective that training.trainer.{chosen[0]} chooses: set one of"
+            " the two"
+        )
+    if "label_smoothing" in config.trainer and not chosen:
+        raise InputError(
+            "training.trainer.label_smoothing has no effect on TRL's sigmoid loss: set training.label_smoothing, or"
+            " choose training.trainer.loss_type=[robust]"
+        )
 
 
 def _precision(model: PreTrainedModel) -> dict[str, bool]:

@@ -120,9 +120,7 @@ class PreferenceTrainer(DPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         if self.objective is None:
-            loss = super()._compute_loss(model, inputs, return_outputs)
-            self._require_finite(loss[0] if return_outputs else loss, "loss")
-            return loss
+            return self._trl_loss(model, inputs, return_outputs)
         inputs = dict(inputs)
         numbers = {name: inputs.pop(name, None) for name in PAIR_NUMBERS}
         reference = (inputs.pop("ref_chosen_logps", None), inputs.pop("ref_rejected_logps", None))
@@ -144,6 +142,14 @@ class PreferenceTrainer(DPOTrainer):
         self._require_finite(loss, "loss")
         self._note(pairs, preference, nll, outputs.entropy[:, -scored.size(1) :], scored)
         return (loss, outputs) if return_outputs else loss
+
+    def _trl_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        try:
+            loss = super()._compute_loss(model, inputs, return_outputs)
+        except ValueError as error:  # TRL looks at the name of its loss no earlier
+            raise InputError(f"training.trainer: {error}") from error
+        self._require_finite(loss[0] if return_outputs else loss, "loss")
+        return loss
 
     def _require_finite(self, value: Tensor, name: str) -> None:
         if not torch.isfinite(value).all():

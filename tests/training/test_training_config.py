@@ -1,0 +1,51 @@
+"""Settings that contradict each other or would have no effect are refused before anything is sampled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rlsf.training.config import TrainingConfig
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"warmup_step": 3}, r"unknown option training.trainer.warmup_step \(did you mean 'warmup_steps'"),
+        ({"output_dir": "x"}, r"output_dir cannot be set"),
+        ({"label_smoothing": 0.1}, r"has no effect on TRL's sigmoid loss: set training.label_smoothing"),
+    ],
+)
+def test_trainer_options_without_effect(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(trainer=options)
+
+
+@pytest.mark.parametrize("part", [{"use_margin": True}, {"use_weight": True}, {"label_smoothing": 0.1}])
+def test_a_part_of_our_objective_beside_one_of_trls(part: dict[str, Any]) -> None:
+    [name] = part
+    with pytest.raises(ValueError, match=rf"training.{name} has no effect .* training.trainer.loss_type chooses"):
+        TrainingConfig(trainer={"loss_type": ["hinge"]}, **part)
+
+
+def test_known_trainer_options_pass_untouched() -> None:
+    options = {"warmup_steps": 3, "loss_type": ["robust"], "label_smoothing": 0.1}
+    assert TrainingConfig(trainer=options).trainer == options
+
+
+@pytest.mark.parametrize("part", [{"use_margin": True}, {"label_smoothing": 0.1}])
+def test_ipo_has_neither_margin_nor_smoothing(part: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"belong to training.loss=sigmoid"):
+        TrainingConfig(loss="ipo", **part)
+
+
+def test_batches_that_do_not_divide() -> None:
+    with pytest.raises(ValueError, match=r"batch_size=16 is not a multiple of training.device_batch_size=3"):
+        TrainingConfig(batch_size=16, device_batch_size=3)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1e-5, "fast"])
+def test_learning_rates_that_are_none(rate: Any) -> None:
+    with pytest.raises(ValueError, match="learning_rate"):
+        TrainingConfig(learning_rate=rate)
