@@ -48,7 +48,8 @@ MILESTONES = (
     "evaluation/summary.json",
     "report.html",
 )
-LATEST = 0.1
+#: Seconds from a milestone to the signal, at most: less after what the end of a stage writes, as the next may be short.
+LATEST, LATEST_AT_THE_END = 0.1, 0.01
 
 
 def start(recipe_file: Path, folder: Path) -> int:
@@ -86,7 +87,9 @@ def main() -> None:
         # One that is there already was reached before the last signal came: its moment is past.
         if (folder / milestone).exists():
             continue
-        if killed_after(start(recipe_file, folder), folder / milestone, moments.uniform(0, LATEST)):
+        ending = milestone.endswith(("manifest.json", "pairs.parquet", "outcomes.parquet"))
+        delay = moments.uniform(0, LATEST_AT_THE_END if ending else LATEST)
+        if killed_after(start(recipe_file, folder), folder / milestone, delay):
             killed.append(milestone)
     assert os.waitpid(start(recipe_file, folder), 0)[1] == 0
     print(json.dumps(killed))
