@@ -29,7 +29,7 @@ def test_prompts_answers_verdicts_and_cost(
     monkeypatch.chdir(tmp_path)
     shown = check(capsys, monkeypatch, "--prompts", demo_data[0], "--eval-data", demo_data[1], "--examples", "2")
     assert len(re.findall(r"─ self_training-5-[01], \d+ tokens ─", shown)) == 2
-    assert len(re.findall(r"─ test-5-[01], \d+ tokens ─", shown)) == 2
+    assert re.findall(r"─ test-5-([01]), \d+ tokens, gold answer (\S+) ─", shown) == [("0", "16"), ("1", "D")]
     assert "│ Q: Vera packs 2 boxes with 6 stamps each." in shown
     rows = re.findall(r"^([012])  (\S+) +(right|wrong|) +(?:[01]\.\d{3})? +eos  (\S.*?) *$", shown, re.MULTILINE)
     assert [int(index) for index, *_ in rows] == [0, 1, 2] * 4

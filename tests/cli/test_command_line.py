@@ -23,6 +23,13 @@ def test_help_lists_every_command_with_what_it_does(capsys: pytest.CaptureFixtur
     assert "rlsf check --model MODEL --prompts FILE" in " ".join(shown.split())
 
 
+def test_only_the_first_page_says_how_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["eval", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "To begin" not in shown
+    assert "[FOLDER] SECTION.KEY=VALUE" in shown
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_parameter_is_explained(command: str) -> None:
     for argument in app[command].assemble_argument_collection(parse_docstring=True):

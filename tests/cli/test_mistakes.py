@@ -113,8 +113,9 @@ def test_unusable_models(fails: Fails, tmp_path: Path, model: str, questions: st
     poisoned_weights = {name: np.full_like(tensor, np.nan) for name, tensor in weights.items()}
     save_file(poisoned_weights, poisoned / "model.safetensors", metadata={"format": "pt"})
     arguments = ("--model", poisoned, "--prompts", questions, "--sampling.workers", "1", "--output", tmp_path / "b")
-    line = fails("run", *arguments)
-    assert re.search(r"not finite|NaN", line), line
+    assert re.search(r"the weights in \S+ are not finite \(NaN or infinity\)", fails("run", *arguments))
+    line = fails("run", *arguments[:-1], tmp_path / "logits", "--model.check-weights", "false")
+    assert re.search(r"the model's logits for prompt 'self_training-\S+' are not finite at new token 0", line)
     assert "no such" in fails(
         "run", "--model", tmp_path / "nowhere", "--prompts", questions, "--output", tmp_path / "c"
     )
@@ -192,3 +193,16 @@ def test_an_earlier_stage_cannot_be_changed_afterwards(
     assert execute(["sample", "--model", model, "--prompts", questions, "--output", str(folder), *arguments]) == 0
     assert "sampling.branches cannot change any more" in fails("rank", folder, "--sampling.branches", "5")
     assert "stage 'rank' is not finished" in fails("train", folder)
+
+
+def test_a_refused_change_leaves_the_recipe_alone(fails: Fails, tmp_path: Path, model: str, questions: str) -> None:
+    folder = tmp_path / "run"
+    arguments = ("--sampling.workers", "1", "--prompts.limit", "3", "--sampling.branches", "4")
+    assert execute(["sample", "--model", model, "--prompts", questions, "--output", str(folder), *arguments]) == 0
+    assert execute(["rank", str(folder), "--ranking.threshold", "0.5"]) == 0
+    ranked = (folder / "recipe.yaml").read_text()
+    assert "threshold: 0.5" in ranked
+    assert "was made from other inputs (ranking.threshold: 0.5 -> 0.4)" in fails(
+        "rank", folder, "--ranking.threshold", "0.4"
+    )
+    assert (folder / "recipe.yaml").read_text() == ranked

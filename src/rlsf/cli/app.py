@@ -30,7 +30,8 @@ app = App(
 )
 #: In the order of the work; importing them imports no model library.
 for place, command in enumerate((demo, check, run, sample, rank, train, evaluate, report, recipes)):
-    app.command(command, name="eval" if command is evaluate else command.__name__, sort_key=place)
+    name = "eval" if command is evaluate else command.__name__
+    app.command(command, name=name, sort_key=place, help_epilogue="")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

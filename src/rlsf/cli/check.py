@@ -41,7 +41,7 @@ def check(
 def show(found: Preview, console: Console) -> None:
     """Print a preview."""
     for example in found.examples:
-        title = Text(f"{example.prompt.id}, {example.token_count} tokens")
+        title = Text(f"{example.prompt.id}, {example.token_count} tokens{_gold(example.prompt.gold)}")
         console.print(Panel(Text(example.text), title=title, title_align="left"))
         console.print(_traces(example))
     console.print(
@@ -51,6 +51,13 @@ def show(found: Preview, console: Console) -> None:
         soft_wrap=True,
     )
     console.print(_cost(found.cost), highlight=False, soft_wrap=True)
+
+
+def _gold(answer: str | None, limit: int = 40) -> str:
+    if answer is None:
+        return ""
+    line = " ".join(answer.split())
+    return f", gold answer {line if len(line) <= limit else line[:limit] + '...'}"
 
 
 def _traces(example: Example) -> Table:

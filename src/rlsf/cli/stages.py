@@ -6,10 +6,13 @@ stages; whatever an earlier stage was made from is refused.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from cyclopts import Parameter
 from rich.console import Console
 
 from rlsf.cli.interrupt import resumed_by
@@ -24,6 +27,32 @@ if TYPE_CHECKING:
     from rlsf.pipeline.context import Run
 
 _RECIPE, _WHERE = RecipeOptions(), RunOptions()
+RankingOverrides = Annotated[
+    str,
+    Parameter(
+        name="SECTION.KEY=VALUE",
+        allow_leading_hyphen=True,
+        help="Keys of the recipe that may still change: of signal, ranking, training and evaluation, for example"
+        " --ranking.threshold 0.8.",
+    ),
+]
+TrainingOverrides = Annotated[
+    str,
+    Parameter(
+        name="SECTION.KEY=VALUE",
+        allow_leading_hyphen=True,
+        help="Keys of the recipe that may still change: of training and evaluation, for example"
+        " --training.learning-rate 1e-5.",
+    ),
+]
+FolderAndOverrides = Annotated[
+    str,
+    Parameter(
+        name="[FOLDER] SECTION.KEY=VALUE",
+        allow_leading_hyphen=True,
+        help="A run folder, left out to measure --model on --data; then keys of the recipe, as for `rlsf run`.",
+    ),
+]
 #: What may still change once traces are there.
 _FROM_RANKING = ("signal", "ranking", "training", "evaluation", "evaluation_data")
 
@@ -47,7 +76,7 @@ def sample(*overrides: Overrides, options: RecipeOptions = _RECIPE, where: RunOp
         _say(f"{manifest.counts['traces']} traces of {manifest.counts['prompts']} prompts in {run.folder.traces(1)}")
 
 
-def rank(folder: Path, /, *overrides: Overrides) -> None:
+def rank(folder: Path, /, *overrides: RankingOverrides) -> None:
     """Rank the sampled traces and write preference pairs.
 
     Parameters
@@ -62,7 +91,7 @@ def rank(folder: Path, /, *overrides: Overrides) -> None:
         _say(f"{manifest.counts['pairs']} pairs in {run.folder.preferences(1)}")
 
 
-def train(folder: Path, /, *overrides: Overrides) -> None:
+def train(folder: Path, /, *overrides: TrainingOverrides) -> None:
     """Fine-tune the policy on the preference pairs; goes on from the last checkpoint.
 
     Parameters
@@ -80,7 +109,7 @@ def train(folder: Path, /, *overrides: Overrides) -> None:
 
 
 def evaluate(
-    *folder_and_overrides: Overrides,
+    *folder_and_overrides: FolderAndOverrides,
     data: str | None = None,
     options: RecipeOptions = _RECIPE,
     where: RunOptions = _WHERE,
@@ -89,8 +118,6 @@ def evaluate(
 
     Parameters
     ----------
-    folder_and_overrides:
-        A run folder, left out to measure --model on --data; then keys of the recipe, as for `rlsf run`.
     data:
         The same as --eval-data.
     """
@@ -106,16 +133,17 @@ def evaluate(
     options = replace(options, eval_data=data or options.eval_data)
     if folder is not None:
         layer = merge(RecipeOptions(eval_data=options.eval_data).layer(), parse_overrides(overrides))
-        run = _reopen(folder, layer, ("evaluation", "evaluation_data"))
+        opening = _reopen(folder, layer, ("evaluation", "evaluation_data"))
     else:
         recipe = options.resolve(overrides)
         if where.dry_run:
             print_recipe(recipe)
             return
-        run = Run(recipe, RunFolder(where.folder(recipe)))
+        folder = where.folder(recipe)
+        run = Run(recipe, RunFolder(folder))
         preflight(run, learns=False)
-        run.open(resume=where.resume)
-    with resumed_by("rlsf", "eval", run.folder.path), run:
+        opening = run.open(resume=where.resume)
+    with resumed_by("rlsf", "eval", folder), opening as run:
         if not run.questions:
             raise InputError("no labelled questions: say --data FILE")
         show_summary(evaluate_all(run), Console())
@@ -136,8 +164,12 @@ def report(folder: Path, /) -> None:
         _say(f"report  {report_stage(run)}")
 
 
-def _reopen(folder: Path, layer: dict[str, Any], changeable: tuple[str, ...]) -> Run:
-    """The run in ``folder`` under its own recipe, with overrides of the sections that may still change."""
+@contextlib.contextmanager
+def _reopen(folder: Path, layer: dict[str, Any], changeable: tuple[str, ...]) -> Iterator[Run]:
+    """The run in ``folder`` under its own recipe, with overrides of the sections that may still change.
+
+    Overrides that turn out to be unusable leave the recipe as it was.
+    """
     from rlsf.pipeline.context import Run
     from rlsf.pipeline.folder import RunFolder
 
@@ -150,9 +182,16 @@ def _reopen(folder: Path, layer: dict[str, Any], changeable: tuple[str, ...]) ->
                 f"{key} cannot change any more in {folder}: earlier stages were made from it; start another run"
             )
     recipe: Recipe = resolve(None, opened.recipe_file, layer)
+    kept = opened.recipe_file.read_text(encoding="utf-8")
     if layer:
         write_text(opened.recipe_file, to_yaml(recipe))
-    return Run(recipe, opened).open(resume=True)
+    try:
+        with Run(recipe, opened).open(resume=True) as run:
+            yield run
+    except InputError:
+        if layer:
+            write_text(opened.recipe_file, kept)
+        raise
 
 
 def _split_folder(arguments: tuple[str, ...]) -> tuple[Path | None, tuple[str, ...]]:
