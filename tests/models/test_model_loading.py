@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import tiny_llama
 
 from rlsf.errors import InputError, ModelError, ResourceError
-from rlsf.models import ModelConfig, check_finite, load_model
+from rlsf.models import ModelConfig, check_finite, configured_context_length, load_model, load_model_config
 
 IDS = torch.tensor([[0, 40, 41, 42]])
 
@@ -183,6 +183,19 @@ def test_truncated_weights(model_folder: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ModelError, match="damaged weights"):
         load_model(config(model_folder))
+
+
+def test_a_configuration_is_read_without_the_weights(model_folder: Path, adapter_folder: Path) -> None:
+    (model_folder / "model.safetensors").write_bytes(b"not read")
+    for folder in (model_folder, adapter_folder):
+        assert configured_context_length(load_model_config(config(folder))) == 128
+    (model_folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="has no weights"):
+        load_model_config(config(model_folder))
+    (model_folder / "model.safetensors").touch()
+    edit_json(model_folder / "config.json", model_type="tomorrow")
+    with pytest.raises(InputError, match="does not know the model type 'tomorrow'"):
+        load_model_config(config(model_folder))
 
 
 def test_a_git_lfs_pointer_is_recognised(model_folder: Path) -> None:
