@@ -21,8 +21,15 @@ def open_folder(path: Path, *overrides: str, resume: bool = False) -> RunFolder:
     return folder
 
 
+def worked_in(path: Path) -> Path:
+    """A run folder whose run measured something."""
+    open_folder(path).close()
+    (path / "metrics.jsonl").write_text("{}\n")
+    return path
+
+
 def test_a_folder_with_results_is_not_overwritten(tmp_path: Path) -> None:
-    open_folder(tmp_path / "run").close()
+    worked_in(tmp_path / "run")
     with pytest.raises(InputError, match=r"run exists: choose another --output, or continue that run with --resume"):
         open_folder(tmp_path / "run")
     open_folder(tmp_path / "run", resume=True).close()
@@ -39,14 +46,28 @@ def test_an_empty_folder_may_be_used_and_a_file_may_not(tmp_path: Path) -> None:
             open_folder(impossible)
 
 
-def test_resume_under_another_recipe_names_the_keys(tmp_path: Path) -> None:
+def test_a_run_that_never_worked_may_be_started_anew(tmp_path: Path) -> None:
     open_folder(tmp_path / "run").close()
+    open_folder(tmp_path / "run", "seed=3").close()
+    open_folder(tmp_path / "run", "seed=4", resume=True).close()
+    assert "seed: 4" in (tmp_path / "run" / "recipe.yaml").read_text()
+
+
+def test_a_recipe_of_the_users_own_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("recipe: rlsf\n")
+    with pytest.raises(InputError, match="exists: choose another --output"):
+        open_folder(tmp_path)
+    assert (tmp_path / "recipe.yaml").read_text() == "recipe: rlsf\n"
+
+
+def test_resume_under_another_recipe_names_the_keys(tmp_path: Path) -> None:
+    worked_in(tmp_path / "run")
     with pytest.raises(InputError, match=r"ranking\.threshold: 0\.9 -> 0\.5; seed: 0 -> 3"):
         open_folder(tmp_path / "run", "ranking.threshold=0.5", "seed=3", resume=True)
 
 
 def test_how_fast_is_not_what(tmp_path: Path) -> None:
-    open_folder(tmp_path / "run").close()
+    worked_in(tmp_path / "run")
     open_folder(tmp_path / "run", "sampling.workers=1", "sampling.batch_tokens=999", resume=True).close()
 
 

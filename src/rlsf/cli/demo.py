@@ -44,12 +44,13 @@ def demo(
         print_recipe(recipe)
         return
     _announce(recipe, console)
-    run_recipe(recipe, folder, resume=where.resume)
+    go_on = ("rlsf", "demo", "--resume", "--output", folder, *overrides)
+    run_recipe(recipe, folder, resume=where.resume, go_on=go_on)
     if beside:
         second, other = _recipe(BESIDE, layer), folder.with_name(f"{folder.name}-{BESIDE}")
         borrow_traces(RunFolder(folder), RunFolder(other))
         _announce(second, console)
-        run_recipe(second, other, resume=where.resume or other.exists())
+        run_recipe(second, other, resume=where.resume or other.exists(), go_on=go_on)
     console.print(f"{time.monotonic() - started:.0f} s in all", highlight=False)
 
 

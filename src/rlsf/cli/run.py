@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -24,8 +25,11 @@ def run(*overrides: Overrides, options: RecipeOptions = _RECIPE, where: RunOptio
         run_recipe(recipe, where.folder(recipe), resume=where.resume)
 
 
-def run_recipe(recipe: Recipe, output: Path, *, resume: bool) -> None:
-    """Run every stage in ``output``, then print the table and where the report is."""
+def run_recipe(recipe: Recipe, output: Path, *, resume: bool, go_on: Sequence[object] = ()) -> None:
+    """Run every stage in ``output``, then print the table and where the report is.
+
+    ``go_on``: the command that an interrupted user is told, where it is not ``rlsf run``.
+    """
     from rlsf.pipeline.context import Run
     from rlsf.pipeline.folder import RunFolder
     from rlsf.pipeline.preflight import preflight
@@ -34,7 +38,8 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool) -> None:
     console = Console()
     run = Run(recipe, RunFolder(output))
     preflight(run)
-    with resumed_by("rlsf", "run", "--resume", "--output", output), run.open(resume=resume) as opened:
+    go_on = go_on or ("rlsf", "run", "--resume", "--output", output)
+    with resumed_by(*go_on), run.open(resume=resume) as opened:
         summary = run_all(opened)
         show_summary(summary, console)
         console.print(f"policy  {opened.folder.policy}", highlight=False, soft_wrap=True)
@@ -48,7 +53,9 @@ def show_summary(summary: dict | None, console: Console) -> None:
         return
     from rlsf.report import TABLE_WIDTH, summary_table
 
-    console.print(summary_table(summary), width=max(TABLE_WIDTH, console.width) if not console.is_terminal else None)
+    # A file or a pipe has no width to keep to, and Rich takes it for a narrow terminal.
+    wide = console if console.is_terminal else Console(width=max(TABLE_WIDTH, console.width))
+    wide.print(summary_table(summary))
 
 
 def print_recipe(recipe: Recipe) -> None:

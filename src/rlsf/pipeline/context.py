@@ -86,6 +86,10 @@ class Run:
             )
         return questions
 
+    def title(self, stage: str, round_: int) -> str:
+        """A stage's name on the screen; rounds are counted where there are several."""
+        return f"{stage}, round {round_}" if self.recipe.training.rounds > 1 else stage
+
     def policy_config(self, round_: int) -> ModelConfig:
         """The model that samples in a round: the given one first, then the policy of the round before."""
         if round_ == 1:

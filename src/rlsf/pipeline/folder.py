@@ -30,6 +30,10 @@ class RunFolder:
         self._lock: IO[str] | None = None
 
     @property
+    def _lock_file(self) -> Path:
+        return self.path / ".lock"
+
+    @property
     def recipe_file(self) -> Path:
         return self.path / "recipe.yaml"
 
@@ -71,8 +75,11 @@ class RunFolder:
 
     @property
     def started(self) -> bool:
-        """Whether the folder already holds anything but our own lock."""
-        return self.path.is_dir() and any(entry.name != ".lock" for entry in self.path.iterdir())
+        """Whether the folder holds anything but the lock, recipe and environment of a run that never did any work."""
+        if not self.path.is_dir():
+            return False
+        unworked = {self._lock_file, self.recipe_file, self.environment_file} if self._lock_file.exists() else set()
+        return any(entry not in unworked and not entry.is_dir() for entry in self.path.rglob("*"))
 
     def open(self, recipe: Recipe, *, resume: bool) -> None:
         """Start the run here, or go on with it.
@@ -84,18 +91,19 @@ class RunFolder:
         with writing(self.path):
             if self.path.exists() and not self.path.is_dir():
                 raise InputError(f"{self.path} is a file, not a folder: choose another --output")
-            if self.started and not resume:
+            started = self.started
+            if started and not resume:
                 raise InputError(f"{self.path} exists: choose another --output, or continue that run with --resume")
             self.path.mkdir(parents=True, exist_ok=True)
         self.lock()
         try:
-            self._keep_recipe(recipe)
+            self._keep_recipe(recipe, started)
         except InputError:
             self.close()
             raise
 
-    def _keep_recipe(self, recipe: Recipe) -> None:
-        if not self.recipe_file.exists():
+    def _keep_recipe(self, recipe: Recipe, started: bool) -> None:
+        if not (started and self.recipe_file.exists()):
             write_text(self.recipe_file, to_yaml(recipe))
             return
         changed = differences(read_config(self.recipe_file), recipe.model_dump(mode="json"))
@@ -109,7 +117,7 @@ class RunFolder:
     def lock(self) -> None:
         """Take the folder for this process; released when the process ends, however it ends."""
         with writing(self.path):
-            stream = (self.path / ".lock").open("a+", encoding="utf-8")
+            stream = self._lock_file.open("a+", encoding="utf-8")
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

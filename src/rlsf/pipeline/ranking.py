@@ -67,7 +67,7 @@ def rank_stage(run: Run, round_: int) -> Manifest:
         return done
     signal = get_signal(recipe.signal)
     traces = list(read_traces(run.folder.traces(round_)))
-    with run.progress.stage(f"rank, round {round_}", len(traces)) as advance:
+    with run.progress.stage(run.title("rank", round_), len(traces)) as advance:
         measured = []
         for group in traces:
             measured.append(confidences(group, signal, run.tokenizer))

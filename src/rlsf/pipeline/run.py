@@ -35,7 +35,7 @@ def run_all(run: Run) -> dict[str, Any] | None:
 
 def sample_round(run: Run, round_: int) -> Manifest:
     """Sample the traces that a round learns from, with the policy of the round before."""
-    title = f"sample, round {round_}" if run.recipe.training.rounds > 1 else "sample"
+    title = run.title("sample", round_)
     sampled = sample_stage(
         run,
         title,

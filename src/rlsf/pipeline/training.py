@@ -41,7 +41,7 @@ def train_stage(run: Run, round_: int) -> Manifest:
     pairs = pq.read_table(run.folder.preferences(round_) / PAIRS)
     held_out = probe_prompts(run, round_)
     training_pairs = pairs.filter(pa.array([prompt_id not in held_out for prompt_id in pairs["prompt_id"].to_pylist()]))
-    title = f"train, round {round_}" if recipe.training.rounds > 1 else "train"
+    title = run.title("train", round_)
     with run.progress.stage(title, optimiser_steps(training_pairs.num_rows, recipe.training)) as advance:
         reached = 0
 

@@ -1,0 +1,5 @@
+"""``python -m rlsf``: the command line."""
+
+from rlsf.cli import main
+
+main()
