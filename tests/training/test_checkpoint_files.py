@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rlsf.errors import ResourceError
+from rlsf.files import remove_partials
 from rlsf.training.checkpoints import (
     TRAINER_STATE,
     checkpoint_path,
@@ -75,6 +76,22 @@ def test_pruning_keeps_the_last_and_the_best(tmp_path: Path) -> None:
     assert checkpoint_steps(tmp_path) == [40]
 
 
+def test_an_interrupted_deletion_leaves_no_half_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in (10, 20):
+        write(tmp_path, step)
+
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rlsf.training.checkpoints.shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prune_checkpoints(tmp_path, keep=1, protected=None)
+    monkeypatch.undo()
+    assert checkpoint_steps(tmp_path) == [20]
+    remove_partials(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-20"]
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_a_resource_error(tmp_path: Path, number: int) -> None:
     with pytest.raises(ResourceError, match="free some space and continue with --resume"), out_of_room(tmp_path):
@@ -94,6 +111,7 @@ import resource, sys
 from pathlib import Path
 import safetensors.torch, torch
 from rlsf.errors import ResourceError
+from rlsf.files import remove_partials
 from rlsf.training.checkpoints import out_of_room
 
 folder, writer = Path(sys.argv[1]), sys.argv[2]

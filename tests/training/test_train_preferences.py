@@ -15,7 +15,7 @@ from tiny_policy import tiny_model, tiny_pairs, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlsf.errors import InputError, ModelError, ResourceError
-from rlsf.training import TrainingResult, optimiser_steps, train_preferences
+from rlsf.training import TrainingResult, train_preferences
 from rlsf.training.config import LoraSection, SelectionConfig, TrainingConfig
 
 FAST: dict[str, Any] = {"max_steps": 6, "batch_size": 8, "save_every": 2, "learning_rate": 1e-2}
@@ -395,6 +395,6 @@ def test_progress_is_told_every_step(tmp_path: Path) -> None:
 )
 def test_optimiser_steps(tmp_path: Path, pairs: int, settings: dict[str, Any], steps: int) -> None:
     config = TrainingConfig(**settings)
-    assert optimiser_steps(pairs, config) == steps
+    assert config.optimiser_steps(pairs) == steps
     result = train(tmp_path, preferences=tiny_pairs(pairs), **{"max_steps": None, **settings})
     assert result.steps == steps

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +54,7 @@ def estimate_cost(recipe: Recipe, prompts: int, questions: int, trial: Trial) ->
     training = recipe.training
     asked = training.rounds * prompts + (2 if prompts else 1) * questions
     pairs = round(trial.pairs / trial.prompts * prompts)
-    steps = training.max_steps or math.ceil(training.epochs * math.ceil(pairs / training.batch_size)) if pairs else 0
+    steps = training.optimiser_steps(pairs) if pairs else 0
     pair_seconds = 2 * sum(trial.lengths) / len(trial.lengths) * trial.forward_seconds
     # The reference policy reads every pair once.
     passes = _FORWARD_AND_BACKWARD * steps * training.batch_size + pairs

@@ -25,7 +25,7 @@ Probe = Callable[["PreTrainedModel", int], Mapping[str, float]]
 
 def train_stage(run: Run, round_: int) -> Manifest:
     """Fine-tune the policy of the round before on this round's pairs."""
-    from rlsf.training import optimiser_steps, train_preferences
+    from rlsf.training import train_preferences
 
     ranked = require(run.folder.preferences(round_), "rank", f"rank {run.folder.path}")
     recipe, base = run.recipe, run.policy_config(round_)
@@ -42,7 +42,7 @@ def train_stage(run: Run, round_: int) -> Manifest:
     held_out = probe_prompts(run, round_)
     training_pairs = pairs.filter(pa.array([prompt_id not in held_out for prompt_id in pairs["prompt_id"].to_pylist()]))
     title = run.title("train", round_)
-    with run.progress.stage(title, optimiser_steps(training_pairs.num_rows, recipe.training)) as advance:
+    with run.progress.stage(title, recipe.training.optimiser_steps(training_pairs.num_rows)) as advance:
         reached = 0
 
         def progress(done: int, total: int) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlsf.training.train import TrainingResult, optimiser_steps, train_preferences
+    from rlsf.training.train import TrainingResult, train_preferences
 
-__all__ = ["TrainingResult", "optimiser_steps", "train_preferences"]
+__all__ = ["TrainingResult", "train_preferences"]
 
 
 def __getattr__(name: str) -> Any:

@@ -78,7 +78,10 @@ def prune_checkpoints(folder: Path, *, keep: int, protected: int | None) -> None
     """Delete all but the last ``keep`` checkpoints and the ``protected`` step's."""
     for step in checkpoint_steps(folder)[:-keep]:
         if step != protected:
-            shutil.rmtree(checkpoint_path(folder, step))
+            # Out of the way first: half a deletion would look like a checkpoint without its weights.
+            leaving = folder / f".checkpoint-{step}{PARTIAL}-0"
+            checkpoint_path(folder, step).rename(leaving)
+            shutil.rmtree(leaving)
 
 
 @contextlib.contextmanager

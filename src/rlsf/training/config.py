@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -70,6 +71,10 @@ class TrainingConfig(Section):
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Options passed untouched to TRL's DPOConfig; they win over everything above. One that chooses an objective of
     TRL's (``loss_type``, ``f_divergence_type`` ...) replaces ours as a whole, the NLL term included."""
+
+    def optimiser_steps(self, pairs: int) -> int:
+        """Optimiser steps over so many pairs, the trainer options aside."""
+        return self.max_steps or math.ceil(self.epochs * math.ceil(pairs / self.batch_size))
 
     @model_validator(mode="after")
     def _sigmoid_options(self) -> TrainingConfig:

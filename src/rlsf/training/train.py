@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,13 +42,6 @@ class TrainingResult:
     pairs: int = 0
     too_long: int = 0
     """Pairs left out because a trace does not fit the model's context."""
-
-
-def optimiser_steps(pairs: int, config: TrainingConfig) -> int:
-    """Optimiser steps that ``config`` takes over this many pairs, its trainer options aside."""
-    if config.max_steps is not None:
-        return config.max_steps
-    return math.ceil(config.epochs * math.ceil(pairs / config.batch_size))
 
 
 def train_preferences(
