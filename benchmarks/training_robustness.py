@@ -53,8 +53,8 @@ class Study:
     nll_weights: tuple[float, ...] = (1.0, 0.0)
     seeds: tuple[int, ...] = (0, 1, 2)
     questions: int = 250
-    held_out: int = 200
-    steps: int = 100
+    held_out: int = 150
+    steps: int = 40
     every: int = 20
 
 
@@ -185,19 +185,21 @@ def variants(study: Study, recipe: str, overrides: Mapping[str, Any]) -> Iterato
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """One row a setting: mean over the seeds, and the worst of them."""
+    """One row a setting: per cent, mean over the seeds and the worst of them."""
 
     def key(run: Mapping[str, Any]) -> tuple[Any, ...]:
         return run["recipe"], run["nll_weight"], run["learning_rate"]
 
     def cell(values: list[float]) -> str:
-        return f"{statistics.fmean(values):.1%} (worst {min(values):.1%})"
+        return f"{100 * statistics.fmean(values):.1f} ({100 * min(values):.1f})"
 
     rows = []
     for setting, group in itertools.groupby(runs, key):
         found = list(group)
         columns = [cell([run[name] for run in found]) for name in ("last", "selected")]
-        rows.append([f"{setting[0]}, nll {setting[1]:g}, lr {setting[2]:g}", f"{found[0]['start']:.1%}", *columns])
+        rows.append(
+            [setting[0], *(f"{number:g}" for number in setting[1:]), f"{100 * found[0]['start']:.1f}", *columns]
+        )
     return rows
 
 
@@ -246,7 +248,11 @@ def main() -> None:
         )
 
     study_all(arguments, study, record)
-    show("Greedy accuracy, mean over seeds", ["setting", "before", "last step", "selected step"], summarise(runs))
+    show(
+        "Greedy accuracy, %: mean over seeds (worst)",
+        ["recipe", "nll", "rate", "before", "last step", "selected step"],
+        summarise(runs),
+    )
 
 
 if __name__ == "__main__":

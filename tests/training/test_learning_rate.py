@@ -18,10 +18,11 @@ from rlsf.training.options import trainer_arguments
 @pytest.mark.parametrize(
     ("weights", "rate"),
     [
-        (50_000, 1e-4),  # below a million: the end of the line
-        (1_000_000, 1e-4),
-        (1_375_360, 8e-5),  # 1e-6 * 727.1^(2/3) = 8.09e-5
-        (125_000_000, 4e-6),  # 1e-6 * 8^(2/3) = 4e-6
+        # the exponent is log 300 / log 1000 = 0.8257
+        (50_000, 3e-4),  # below a million: the end of the line
+        (1_000_000, 3e-4),
+        (1_375_360, 2e-4),  # 1e-6 * 727.1^0.8257 = 2.31e-4
+        (125_000_000, 6e-6),  # 1e-6 * 8^0.8257 = 5.57e-6
         (1_000_000_000, 1e-6),
         (7_000_000_000, 1e-6),
     ],
@@ -40,8 +41,8 @@ def test_larger_models_never_take_larger_steps(first: int, second: int) -> None:
 @pytest.mark.parametrize(
     ("settings", "rate"),
     [
-        ({}, 1e-4),
-        ({"lora": LoraSection()}, 1e-3),
+        ({}, 3e-4),
+        ({"lora": LoraSection()}, 3e-3),
         ({"learning_rate": 3e-5}, 3e-5),
         ({"learning_rate": 3e-5, "lora": LoraSection()}, 3e-5),
         ({"trainer": {"learning_rate": 2e-5}}, 2e-5),
