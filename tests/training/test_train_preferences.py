@@ -321,7 +321,7 @@ def test_checkpoints_are_not_overwritten_silently(tmp_path: Path) -> None:
 
 def test_trainer_options_win(tmp_path: Path) -> None:
     result = train(tmp_path, trainer={"max_steps": 2, "learning_rate": 0.0})
-    assert result.steps == 2
+    assert (result.steps, result.learning_rate) == (2, 0.0)
     start = tiny_model().state_dict()
     assert_equal_weights(weights(tmp_path), {name: start[name] for name in weights(tmp_path)})
 

@@ -108,14 +108,14 @@ def our_run(pairs: pa.Table, folder: Path, batch_size: int = 4, **settings: Any)
 
 
 def same_trajectory(ours: tuple[list[float], Any], theirs: tuple[list[float], Any]) -> None:
-    """Losses and weights agree to float32's rounding, while the steps change the loss a thousand times as much."""
+    """Losses and weights agree to float32's rounding, while the steps change the loss ten thousand times as much."""
     assert len(ours[0]) == STEPS
-    assert max(ours[0]) - min(ours[0]) > 0.01
+    assert max(ours[0]) - min(ours[0]) > 0.1
     assert ours[0] == pytest.approx(theirs[0], abs=1e-5)
     for (name, mine), (_, other) in zip(
         ours[1].model.named_parameters(), theirs[1].model.named_parameters(), strict=True
     ):
-        torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-4, msg=name)
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=0, msg=name)
 
 
 def test_same_token_ids_as_the_text(tmp_path: Path) -> None:
