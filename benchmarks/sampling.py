@@ -14,7 +14,7 @@ import gc
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +28,7 @@ from transformers import (
     Qwen2Config,
 )
 from transformers.initialization import no_init_weights
+from transformers.utils import logging
 
 import rlsf
 from _sampling_peers import batched_generate, one_prompt_at_a_time
@@ -49,24 +50,30 @@ VARIANTS = {
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Prompts of a variant, tokens at most, prompts a batch of the batched peer, prompts a shard of the pool, and
-    how often all is done (the fastest counts)."""
+    """Prompts of a variant, tokens at most, prompts a batch of the batched peer, prompts a shard of the pool, how
+    often all is done and with which numbers of threads in a lone process (the fastest counts)."""
 
     prompts: int
     new_tokens: int
     peer_batch: int
     shard: int
     repeats: int
+    threads: tuple[int, ...]
 
 
 def workload(model: str, variant: str, quick: bool) -> Workload:
     """Sizes. The slow peers get the first few of the prompts; rates are compared."""
+    cores = available_cores()
     if model == "bundled":
         few = {True: {"one-prompt": 12, "batched": 16}, False: {"one-prompt": 64, "batched": 128}}[quick]
-        return Workload(few.get(variant, 128 if quick else 512), 96, peer_batch=8, shard=64, repeats=2 if quick else 3)
+        prompts, repeats = few.get(variant, 128 if quick else 512), 2 if quick else 3
+        return Workload(prompts, 96, peer_batch=8, shard=64, repeats=repeats, threads=tuple(sorted({1, cores})))
+    # The matrices of this one are large enough to keep every core busy.
     if quick:
-        return Workload({"one-prompt": 1, "batched": 2}.get(variant, 8), 4, peer_batch=2, shard=4, repeats=1)
-    return Workload({"one-prompt": 2, "batched": 8}.get(variant, 16), 8, peer_batch=4, shard=8, repeats=2)
+        prompts = {"one-prompt": 1, "batched": 2}.get(variant, 8)
+        return Workload(prompts, 4, peer_batch=2, shard=4, repeats=1, threads=(cores,))
+    prompts = {"one-prompt": 2, "batched": 8}.get(variant, 16)
+    return Workload(prompts, 8, peer_batch=4, shard=8, repeats=2, threads=(cores,))
 
 
 @lru_cache(maxsize=1)
@@ -78,6 +85,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 @lru_cache(maxsize=1)
 def model_named(name: str) -> PreTrainedModel:
     """The bundled model, or a random one of the shape of Qwen2-0.5B: 494 million parameters, 151,936 tokens."""
+    logging.disable_progress_bar()
     if name == "bundled":
         return AutoModelForCausalLM.from_pretrained(BUNDLED, dtype=torch.float32).eval()
     config = Qwen2Config(
@@ -132,7 +140,7 @@ def sample_shard(model: str, new_tokens: int, requests: Sequence[SamplingRequest
 
 def warm_up(model: str, requests: Sequence[SamplingRequest]) -> Shard:
     """Load the model and touch everything once; what the process holds before the measurement."""
-    sample_shard(model, 2, requests)
+    sample_shard(model, 2, [replace(request, token_ids=request.token_ids[:4]) for request in requests])
     gc.collect()
     forget_peak_memory()
     return Shard(os.getpid(), 0, 0, peak_memory())
@@ -169,12 +177,11 @@ def fastest(repeats: int, run: Callable[[], T], threads: Sequence[int] = (1,)) -
 
 
 def run_alone(model: str, variant: str, work: Workload, requests: Sequence[SamplingRequest]) -> dict[str, float]:
-    """A variant in this process, with one thread or all, whichever is faster."""
-    threads = sorted({1, available_cores()})
+    """A variant in this process."""
     ids, eos_id = [request.token_ids for request in requests], tokenizer().eos_token_id
     held = warm_up(model, requests[:1]).peak_bytes
     if variant == "engine":
-        shard, seconds = fastest(work.repeats, lambda: sample_shard(model, work.new_tokens, requests), threads)
+        shard, seconds = fastest(work.repeats, lambda: sample_shard(model, work.new_tokens, requests), work.threads)
         traces, tokens = shard.traces, shard.tokens
     else:
         peer: Callable[..., list] = (
@@ -182,9 +189,9 @@ def run_alone(model: str, variant: str, work: Workload, requests: Sequence[Sampl
             if variant == "one-prompt"
             else partial(batched_generate, batch_prompts=work.peer_batch)
         )
-        peer(model_named(model), ids[:1], BRANCHES, 2, eos_id)
+        peer(model_named(model), [ids[0][:4]], BRANCHES, 2, eos_id)
         groups, seconds = fastest(
-            work.repeats, lambda: peer(model_named(model), ids, BRANCHES, work.new_tokens, eos_id), threads
+            work.repeats, lambda: peer(model_named(model), ids, BRANCHES, work.new_tokens, eos_id), work.threads
         )
         traces, tokens = sum(map(len, groups)), sum(len(row[0]) for group in groups for row in group)
     peak = peak_memory()
