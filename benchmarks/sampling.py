@@ -39,6 +39,8 @@ from rlsf.sampling.pool import available_cores
 
 BUNDLED = Path(rlsf.__file__).parent / "demo" / "model"
 BRANCHES = 10
+#: Lengths of traces between which memory must not grow by their logits.
+LENGTHS = (8, 32)
 T = TypeVar("T")
 VARIANTS = {
     "one-prompt": "generate, one prompt (a)",
@@ -238,11 +240,35 @@ def compare(model: str, quick: bool) -> dict[str, dict[str, float]]:
     return figures
 
 
+def grow(variant: str, new_tokens: int) -> float:
+    """Bytes by which a variant's peak exceeds what it held before, for two prompts and a vocabulary of 151,936."""
+    work = Workload(2, new_tokens, peer_batch=2, shard=2, repeats=1, threads=(available_cores(),))
+    return run_alone("qwen2", variant, work, prompts(work.prompts))["growth_bytes"]
+
+
+def compare_growth() -> dict[str, dict[int, float]]:
+    """Growth of the peak with the length of the traces; prints a table."""
+    growth = {
+        variant: {tokens: in_own_process(grow, variant, tokens) for tokens in LENGTHS}
+        for variant in ("one-prompt", "batched", "engine")
+    }
+    show(
+        "Growth of the peak, two prompts, K = 10, Qwen2-0.5B's shape",
+        ["variant", *(f"GB, {tokens} tokens" for tokens in LENGTHS)],
+        [
+            [VARIANTS[variant], *(f"{size / 1e9:.2f}" for size in by_length.values())]
+            for variant, by_length in growth.items()
+        ],
+    )
+    return growth
+
+
 def main() -> None:
-    """Compare all variants on both models."""
+    """Compare all variants on both models, and how their memory grows."""
     arguments = options(__doc__.splitlines()[0]).parse_args()
     figures = {model: compare(model, arguments.quick) for model in ("bundled", "qwen2")}
-    write_json(arguments.json, {"quick": arguments.quick, "branches": BRANCHES, "models": figures})
+    growth = {} if arguments.quick else compare_growth()
+    write_json(arguments.json, {"quick": arguments.quick, "branches": BRANCHES, "models": figures, "growth": growth})
 
 
 if __name__ == "__main__":

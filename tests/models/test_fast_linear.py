@@ -20,7 +20,9 @@ def on_every_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlsf.models.linear.onednn_is_faster", lambda: True)
 
 
-@pytest.mark.parametrize("shape", [(640, 160, 448), (3, 500, 999), (1, 1024, 1500), (7, 40, 33)])
+@pytest.mark.parametrize(
+    "shape", [(640, 160, 448), (33, 300, 500), (95, 160, 448), (3, 500, 999), (1, 1024, 1500), (7, 40, 33)]
+)
 @pytest.mark.parametrize("bias", [True, False])
 def test_product(shape: tuple[int, int, int], bias: bool) -> None:
     rows, inner, outer = shape

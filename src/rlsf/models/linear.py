@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 #: Multiplications below which the call costs more than the product.
 _SMALLEST = 2**20
+#: Rows above this are padded to a multiple of it: oneDNN compiles and keeps a program for every number of rows, and a
+#: batch that rows leave one by one would meet hundreds of them.
+_ROWS = 32
 
 
 @cache
@@ -43,7 +46,12 @@ def onednn_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) ->
     """
     if inputs.dtype != torch.float32 or inputs.numel() * len(weight) < _SMALLEST:
         return F.linear(inputs, weight, bias)
-    return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
+    rows = inputs.reshape(-1, inputs.shape[-1])
+    count = len(rows)
+    if count > _ROWS and count % _ROWS:
+        rows = F.pad(rows, (0, 0, 0, _ROWS - count % _ROWS))
+    outputs = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    return outputs[:count].view(*inputs.shape[:-1], len(weight))
 
 
 @contextmanager
