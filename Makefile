@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format coverage clean
+.PHONY: help setup demo figures test lint format coverage clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,11 @@ setup: $(VENV)/.installed ## create .venv and install rlsf with its tested depen
 
 demo: setup ## run RLSF end to end on the bundled model and print the before/after table
 	$(BIN)/rlsf demo
+
+figures: setup ## run the demo's first recipe and draw the README's figures from it
+	rm -rf build/figures
+	$(BIN)/rlsf demo --alone --output build/figures/demo
+	$(BIN)/python docs/draw_figures.py build/figures/demo
 
 test: setup lint ## lint, type-check and run the tests in parallel
 	$(BIN)/python -m pytest -n auto --dist loadgroup -q

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -30,14 +29,13 @@ from transformers import (
 from transformers.initialization import no_init_weights
 from transformers.utils import logging
 
-import rlsf
 from _sampling_peers import batched_generate, one_prompt_at_a_time
 from _shared import forget_peak_memory, in_own_process, options, peak_memory, show, write_json
+from rlsf.demo import MODEL_DIR
 from rlsf.demo.tasks import generate
 from rlsf.sampling import EnginePool, SamplingConfig, SamplingRequest, TransformersEngine
 from rlsf.sampling.pool import available_cores
 
-BUNDLED = Path(rlsf.__file__).parent / "demo" / "model"
 BRANCHES = 10
 #: Lengths of traces between which memory must not grow by their logits.
 LENGTHS = (8, 32)
@@ -81,7 +79,7 @@ def workload(model: str, variant: str, quick: bool) -> Workload:
 @lru_cache(maxsize=1)
 def tokenizer() -> PreTrainedTokenizerBase:
     """The bundled model's tokenizer."""
-    return AutoTokenizer.from_pretrained(BUNDLED)
+    return AutoTokenizer.from_pretrained(MODEL_DIR)
 
 
 @lru_cache(maxsize=1)
@@ -89,7 +87,7 @@ def model_named(name: str) -> PreTrainedModel:
     """The bundled model, or a random one of the shape of Qwen2-0.5B: 494 million parameters, 151,936 tokens."""
     logging.disable_progress_bar()
     if name == "bundled":
-        return AutoModelForCausalLM.from_pretrained(BUNDLED, dtype=torch.float32).eval()
+        return AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32).eval()
     config = Qwen2Config(
         vocab_size=151_936,
         hidden_size=896,
