@@ -83,7 +83,9 @@ def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    # A file has no width, and Rich takes it for a narrow terminal.
+    (console if console.is_terminal else Console(width=120)).print(table)
 
 
 def write_json(path: Path | None, figures: dict[str, Any]) -> None:
