@@ -239,7 +239,7 @@ def example_inputs() -> ReportInputs:
                 prompts=250, traces=2500, without_answer=61, truncated=14, pairs=1752, prompts_with_pairs=231
             ),
         ),
-        checkpoints=(CheckpointChoice(80, 60, "best agreement 0.900 over 4 probes at step 60", learning_rate=3e-5),),
+        checkpoints=(CheckpointChoice(80, 60, "agreement 0.900, the best of 4 probes", learning_rate=3e-5),),
         events=_events(),
         questions=_questions(outcomes),
         outcomes=outcomes,

@@ -24,7 +24,7 @@ def probed(*agreements: float, every: int = 10, patience: int | None = None) -> 
 def test_the_best_step_is_kept() -> None:
     selection = probed(0.5, 0.7, 0.9, 0.8)
     assert selection.best_step == 20
-    assert selection.explain() == "best agreement 0.900 over 4 probes at step 20"
+    assert selection.explain() == "agreement 0.900, the best of 4 probes"
 
 
 def test_ties_go_to_the_earlier_step() -> None:

@@ -69,11 +69,11 @@ class Selection:
         """Why this step's policy was kept, in one line."""
         if self.best is None:
             return "no probe: the last step is kept"
-        agreement = f"agreement {self.best['agreement']:.3f} over {len(self.probes)} probes"
+        agreement = f"agreement {self.best['agreement']:.3f}, the best of {len(self.probes)} probes"
         how = f"; stopped after {self.config.patience} probes without a better one" if self.stopped else ""
         if self.best_step == 0:
             return f"no step was better than the start, which is kept: {agreement}{how}"
-        return f"best {agreement} at step {self.best_step}{how}"
+        return f"{agreement}{how}"
 
     def save(self, folder: Path) -> None:
         """Write the state beside a checkpoint."""
