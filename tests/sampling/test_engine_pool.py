@@ -160,6 +160,27 @@ def test_workers_do_not_outlive_their_parent(sent: signal.Signals, tmp_path: Pat
     assert "rlsf-sampling" not in errors, "workers end quietly"
 
 
+BARS = """
+from rlsf.sampling.pool import EnginePool
+
+def count(number):
+    from tqdm import tqdm
+    return sum(1 for _ in tqdm(range(number), disable=True))
+
+if __name__ == "__main__":
+    with EnginePool(2) as pool:
+        print(sorted(pool.map_shards(count, [3, 4])))
+"""
+
+
+def test_progress_bars_of_workers_leave_nothing_behind(tmp_path: Path) -> None:
+    script = tmp_path / "bars.py"
+    script.write_text(BARS)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[(0, 3), (1, 4)]\n"
+    assert done.stderr == ""
+
+
 def test_how_many_workers() -> None:
     assert worker_count(3, "cpu") == 3
     assert worker_count("auto", "cuda") == 1

@@ -228,8 +228,11 @@ def _serve(connection: Connection, threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import torch
+    from tqdm import tqdm
 
     torch.set_num_threads(threads)
+    # Its own lock is a semaphore of the system, which a worker that is ended would leave behind with a warning.
+    tqdm.set_lock(threading.RLock())
     while True:
         try:
             task = connection.recv()
