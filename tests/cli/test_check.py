@@ -41,6 +41,15 @@ def test_prompts_answers_verdicts_and_cost(
     assert not list(tmp_path.iterdir()), "nothing is written"
 
 
+def test_prompts_and_questions_may_share_their_ids(
+    demo_data: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = ("--prompts", demo_data[1], "--eval-data", demo_data[1])
+    shown = check(capsys, monkeypatch, *same, "--examples", "1", "--ranking.threshold", "0")
+    assert "16 prompts to learn from; 16 questions to measure on" in shown
+    assert int(re.findall(r"about (\d+) pairs", shown)[0]) > 0
+
+
 def test_gold_answers_of_the_prompts_serve_where_there_are_no_others(
     demo_data: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,11 +26,12 @@ def require_usable(recipe: Recipe, prompts: Sequence[Prompt], tokenizer: PreTrai
     get_signal(recipe.signal)
     resolve_device(recipe.model.device)
     context = configured_context_length(load_model_config(recipe.model))
-    lengths = {prompt.id: len(render(prompt, tokenizer, recipe.render).token_ids) for prompt in prompts}
-    too_long = [name for name, length in lengths.items() if context is not None and length >= context]
+    lengths = [len(render(prompt, tokenizer, recipe.render).token_ids) for prompt in prompts]
+    too_long = [number for number, length in enumerate(lengths) if context is not None and length >= context]
     if too_long:
+        first = too_long[0]
         raise InputError(
-            f"prompt {too_long[0]!r} has {lengths[too_long[0]]} tokens and the model's context {context}, which leaves"
+            f"prompt {prompts[first].id!r} has {lengths[first]} tokens and the model's context {context}, which leaves"
             f" no room for an answer ({len(too_long)} of {len(prompts)} prompts are too long): shorten or remove them,"
             " or choose a model with a longer context"
         )

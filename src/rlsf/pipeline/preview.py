@@ -14,7 +14,7 @@ from rlsf.pipeline.context import stage_seed
 from rlsf.pipeline.cost import Cost, Trial, estimate_cost, forward_seconds
 from rlsf.pipeline.preflight import require_usable
 from rlsf.pipeline.ranking import confidences
-from rlsf.preferences import rank
+from rlsf.preferences import rank_prompt
 from rlsf.prompts import Prompt, has_gold, load_prompts, render, with_defaults
 from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.engine import SamplingRequest
@@ -75,18 +75,19 @@ def preview(recipe: Recipe, examples: int) -> Preview:
     groups = [traces[start : start + branches] for start in range(0, len(traces), branches)]
     signal = get_signal(recipe.signal)
     measured = [confidences(group, signal, tokenizer) for group in groups]
-    pairs, _ = rank(groups, measured, recipe.ranking, {p.id: r.text for p, r in zip(tried, rendered, strict=True)})
+    # One at a time, for a prompt to learn from and a labelled question may have the same id.
+    pairs = sum(len(rank_prompt(*group, recipe.ranking)[0]) for group in zip(groups, measured, strict=True))
     with Grader() as grader:
         found = [
             Example(prompt, text.text, len(text.token_ids), group, values, _verdicts(prompt, group, grader))
             for prompt, text, group, values in zip(tried, rendered, groups, measured, strict=True)
         ]
-    texts = [(*text.token_ids, *trace.token_ids) for text, g in zip(rendered, groups, strict=True) for trace in g]
+    texts = [(*trace.prompt_token_ids, *trace.token_ids) for trace in traces]
     trial = Trial(
         prompts=len(tried),
         tokens=sum(len(trace.token_ids) for trace in traces),
         sampling_seconds=seconds,
-        pairs=pairs.num_rows,
+        pairs=pairs,
         lengths=[len(text) for text in texts],
         forward_seconds=forward_seconds(model, texts, 2 * (recipe.training.device_batch_size or 16)),
     )

@@ -43,13 +43,6 @@ def train_stage(run: Run, round_: int) -> Manifest:
     training_pairs = pairs.filter(pa.array([prompt_id not in held_out for prompt_id in pairs["prompt_id"].to_pylist()]))
     title = run.title("train", round_)
     with run.progress.stage(title, recipe.training.optimiser_steps(training_pairs.num_rows)) as advance:
-        reached = 0
-
-        def progress(done: int, total: int) -> None:
-            nonlocal reached
-            advance(done - reached)
-            reached = done
-
         result = train_preferences(
             # An adapter wraps the model and passes on its attributes; the trainer takes either.
             model=cast("PreTrainedModel", load_model(base, for_training=True)),
@@ -62,18 +55,24 @@ def train_stage(run: Run, round_: int) -> Manifest:
             probe=agreement_probe(run, round_, held_out) if held_out else None,
             record=lambda event: run.metrics.record({**event, "round": round_}),
             resume=True,
-            progress=progress,
+            progress=_by_difference(advance),
         )
-    counts = {
-        "pairs": result.pairs,
-        "too_long": result.too_long,
-        "steps": result.steps,
-        "best_step": result.best_step,
-        "learning_rate": result.learning_rate,
-    }
-    manifest = Manifest("train", inputs, {**counts, "reason": result.reason})
+    counts = ("pairs", "too_long", "steps", "best_step", "learning_rate", "reason")
+    manifest = Manifest("train", inputs, {name: getattr(result, name) for name in counts})
     manifest.write(folder)
     return manifest
+
+
+def _by_difference(advance: Callable[[int], None]) -> Callable[[int, int], None]:
+    """A progress display that is told how far the trainer is, where it wants to know how far it has come."""
+    reached = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal reached
+        advance(done - reached)
+        reached = done
+
+    return progress
 
 
 def probe_prompts(run: Run, round_: int) -> dict[str, str]:
