@@ -65,6 +65,10 @@ def _cell(metric: Metric, low: float, high: float) -> Cell:
         (ECE, -0.2, -0.01, "better"),
         (ECE, -0.2, 0.0, "unclear"),
         (TOKENS, 10.0, 20.0, "neutral"),
+        (ECE, 1e-8, 3e-8, "unclear"),
+        (ECE, 0.0004, 0.0008, "worse"),
+        (ACCURACY, 0.0001, 0.0005, "unclear"),
+        (ACCURACY, 0.0004, 0.0008, "better"),
     ],
 )
 def test_a_change_is_real_only_where_the_paired_interval_excludes_zero(

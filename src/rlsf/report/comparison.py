@@ -24,6 +24,11 @@ class Metric:
     scale: float = 1.0
     unit: str = ""
 
+    @property
+    def decimals(self) -> int:
+        """Decimals of the unscaled quantity that are printed."""
+        return self.digits + round(math.log10(self.scale))
+
     def value(self, value: float | None) -> str:
         """``55.2 %``: the value in the metric's unit."""
         text = number(None if value is None else value * self.scale, self.digits)
@@ -66,16 +71,19 @@ class Cell:
 
     @property
     def judgement(self) -> Judgement:
-        """What the paired 95 % interval says: it excludes zero (better or worse) or it does not (unclear)."""
+        """What the paired 95 % interval says: it excludes zero (better or worse) or it does not (unclear).
+
+        So is a difference too small to be printed, such as rounding leaves between equal confidences.
+        """
         if self.metric.direction == 0:
             return "neutral"
         if self.difference is None or self.difference.interval is None:
             return "unclear"
         low, high = (bound * self.metric.direction for bound in self.difference.interval)
         low, high = min(low, high), max(low, high)
-        if low > 0:
-            return "better"
-        return "worse" if high < 0 else "unclear"
+        if low <= 0 <= high or round(self.difference.value or 0.0, self.metric.decimals) == 0:
+            return "unclear"
+        return "better" if low > 0 else "worse"
 
 
 @dataclass(frozen=True, slots=True)
