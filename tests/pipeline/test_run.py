@@ -13,6 +13,8 @@ from safetensors.numpy import load_file
 
 from rlsf.errors import InputError
 from rlsf.pipeline.context import Run
+from rlsf.pipeline.folder import RunFolder
+from rlsf.pipeline.preflight import preflight
 from rlsf.pipeline.ranking import rank_stage
 from rlsf.pipeline.run import evaluate_all, run_all, sample_round
 from rlsf.pipeline.training import train_stage
@@ -60,6 +62,21 @@ def test_a_run_leaves_a_whole_folder(tmp_path: Path, small_recipe: Build, open_r
     events = {json.loads(line)["event"] for line in (folder / "metrics.jsonl").read_text().splitlines()}
     assert {"sampling", "ranking", "training", "probe", "run"} <= events
     assert not list(folder.rglob("*.partial-*"))
+
+
+def test_questions_that_are_learned_from_are_counted_and_warned_of(
+    tmp_path: Path, small_recipe: Build, demo_data: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    learned = tmp_path / "learned.jsonl"
+    questions, test = (path.read_text().splitlines() for path in demo_data)
+    same = {**json.loads(test[0]), "id": "of another name"}
+    learned.write_text("\n".join([*questions, json.dumps(same)]))
+    run = Run(small_recipe(f"prompts.path={learned}"), RunFolder(tmp_path / "run"))
+    assert run.learned_questions == 1
+    preflight(run)
+    assert "warning: 1 of 16 evaluation questions are among the prompts to learn from" in capsys.readouterr().err
+    preflight(Run(small_recipe(), RunFolder(tmp_path / "other")))
+    assert capsys.readouterr().err == ""
 
 
 def test_elicited_answers_go_through_every_stage(tmp_path: Path, small_recipe: Build, open_run: Open) -> None:

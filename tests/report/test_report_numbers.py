@@ -173,3 +173,9 @@ def test_limits_name_truncation_saturation_and_a_blind_signal() -> None:
 
 def test_limits_without_any_measurement_say_so() -> None:
     assert limits(None)[0].startswith("Nothing was measured")
+
+
+def test_questions_that_were_learned_from_come_first_among_the_limits() -> None:
+    summary = {"before": {"greedy": {"n": 4}}, "after": None}
+    assert limits(summary, learned_questions=3)[0].startswith("3 of the questions measured were also learned from")
+    assert limits(summary) == [*GENERAL]

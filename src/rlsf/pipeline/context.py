@@ -86,6 +86,12 @@ class Run:
             )
         return questions
 
+    @cached_property
+    def learned_questions(self) -> int:
+        """How many of the labelled questions are learned from too, told by their text and options."""
+        learned = {(prompt.question, prompt.choices) for prompt in self.prompts}
+        return sum((question.question, question.choices) in learned for question in self.questions)
+
     def title(self, stage: str, round_: int) -> str:
         """A stage's name on the screen; rounds are counted where there are several."""
         return f"{stage}, round {round_}" if self.recipe.training.rounds > 1 else stage

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 def preflight(run: Run, *, learns: bool = True) -> None:
     """Look at everything but the weights. ``learns``: whether the run has prompts to learn from."""
     require_usable(run.recipe, [*(run.prompts if learns else ()), *run.questions], run.tokenizer)
+    if learns and run.learned_questions:
+        run.progress.warn(
+            f"{run.learned_questions} of {len(run.questions)} evaluation questions are among the prompts to learn from:"
+            " what is measured after training will not speak of new questions"
+        )
 
 
 def require_usable(recipe: Recipe, prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase) -> None:

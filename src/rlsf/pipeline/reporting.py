@@ -60,6 +60,7 @@ def gather(run: Run, grader: Grader) -> ReportInputs:
         events=tuple(run.metrics.events()),
         questions=(*_held_out(run, outcomes, grader), *_training(run)),
         outcomes=outcomes,
+        learned_questions=run.learned_questions if run.folder.policy.exists() else 0,
     )
 
 

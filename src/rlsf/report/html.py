@@ -58,7 +58,7 @@ def render_report(inputs: ReportInputs) -> str:
             panels=panels(inputs.questions),
             environment=environment_rows(inputs.environment),
             definitions=definitions(summary),
-            limits=limits(inputs.summary),
+            limits=limits(inputs.summary, inputs.learned_questions),
         )
     )
 

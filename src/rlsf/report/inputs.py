@@ -85,7 +85,8 @@ class ReportInputs:
     ``summary`` is ``evaluation/summary.json`` (its ``after`` may be missing or None), ``environment`` is
     ``environment.json``, ``events`` are the lines of ``metrics.jsonl``; ``rounds`` and ``checkpoints`` have one
     entry per self-training round. ``outcomes`` gives, for every evaluated question, whether the greedy answer was
-    right before and after (None: not graded, or not measured).
+    right before and after (None: not graded, or not measured). ``learned_questions`` counts the evaluation questions
+    that were also among the prompts learned from.
     """
 
     name: str
@@ -97,3 +98,4 @@ class ReportInputs:
     events: tuple[Mapping[str, Any], ...] = ()
     questions: tuple[QuestionView, ...] = ()
     outcomes: Mapping[str, tuple[bool | None, bool | None]] = field(default_factory=dict)
+    learned_questions: int = 0

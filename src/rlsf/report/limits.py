@@ -22,13 +22,23 @@ GENERAL = (
 )
 
 
-def limits(summary: Mapping[str, Any] | None) -> list[str]:
-    """Warning signs in the figures measured last, then the general limits."""
+def limits(summary: Mapping[str, Any] | None, learned_questions: int = 0) -> list[str]:
+    """Warning signs in what was measured last, then the general limits.
+
+    ``learned_questions``: how many of the questions measured were learned from too.
+    """
     if not summary:
         return ["Nothing was measured: the run had no questions with reference answers.", *GENERAL[:1]]
     phase = "after" if summary.get("after") else "before"
     modes: Mapping[str, Any] = summary.get(phase) or {}
-    return [*_indistinct(summary, phase), *_unusable(modes), *_saturated(modes), *GENERAL]
+    signs = [*_indistinct(summary, phase), *_unusable(modes), *_saturated(modes)]
+    if learned_questions:
+        signs.insert(
+            0,
+            f"{learned_questions} of the questions measured were also learned from, if without their answers: the"
+            " figures after training do not speak of new questions.",
+        )
+    return [*signs, *GENERAL]
 
 
 def _unusable(modes: Mapping[str, Any]) -> list[str]:

@@ -47,7 +47,7 @@ def model_card(inputs: ReportInputs) -> str:
             metrics=HEADLINE,
             comparisons=comparisons,
             verdict=verdict(comparisons),
-            limits=limits(inputs.summary),
+            limits=limits(inputs.summary, inputs.learned_questions),
             environment=environment_rows(inputs.environment),
             recipe_yaml=recipe_yaml,
             fence="`" * max(3, *(len(run) + 1 for run in re.findall("`+", recipe_yaml)), 0),
