@@ -33,7 +33,9 @@ def writing(path: Path) -> Iterator[None]:
             raise ResourceError(
                 f"not allowed to write {path}: choose another --output or mend its permissions"
             ) from error
-        if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
+        # No such entry above the path: the file system takes no folders, as /proc.
+        no_folders = error.errno == errno.ENOENT and error.filename and path.is_relative_to(error.filename)
+        if no_folders or error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
             raise ResourceError(f"cannot write {path} ({error.strerror}): choose another --output") from error
         raise
 

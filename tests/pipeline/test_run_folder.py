@@ -41,7 +41,7 @@ def test_an_empty_folder_may_be_used_and_a_file_may_not(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file, not a folder"):
         open_folder(tmp_path / "file")
-    for impossible in (tmp_path / "file" / "run", tmp_path / ("n" * 300)):
+    for impossible in (tmp_path / "file" / "run", tmp_path / ("n" * 300), Path("/proc/nowhere/run")):
         with pytest.raises(ResourceError, match=r"cannot write .*: choose another --output"):
             open_folder(impossible)
 
