@@ -41,3 +41,5 @@ def test_an_interrupt_names_the_demo(
     monkeypatch.setattr("rlsf.pipeline.run.run_all", interrupted)
     assert execute(["demo", "--output", str(tmp_path / "demo"), "--seed", "3"]) == INTERRUPTED
     assert f"`rlsf demo --resume --output {tmp_path / 'demo'} --seed 3`" in capsys.readouterr().err
+    assert execute(["demo", "--output", str(tmp_path / "lone"), "--alone"]) == INTERRUPTED
+    assert f"`rlsf demo --resume --output {tmp_path / 'lone'} --alone`" in capsys.readouterr().err

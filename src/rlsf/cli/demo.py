@@ -44,7 +44,7 @@ def demo(
         print_recipe(recipe)
         return
     _announce(recipe, console)
-    go_on = ("rlsf", "demo", "--resume", "--output", folder, *overrides)
+    go_on = ("rlsf", "demo", "--resume", "--output", folder, *(() if beside else ("--alone",)), *overrides)
     run_recipe(recipe, folder, resume=where.resume, go_on=go_on)
     if beside:
         second, other = _recipe(BESIDE, layer), folder.with_name(f"{folder.name}-{BESIDE}")

@@ -1,7 +1,7 @@
 """Float32 matrix products by oneDNN on processors where the default library is slow at them.
 
 PyTorch sends float32 products on x86 to MKL, which on AMD processors reaches about half of what oneDNN does at the
-same precision. oneDNN is reached through a private operator, so everything here falls back to the ordinary one.
+same precision. oneDNN is reached through a private operator; where a PyTorch lacks it, layers stay as they are.
 """
 
 from __future__ import annotations

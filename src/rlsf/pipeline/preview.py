@@ -89,7 +89,9 @@ def preview(recipe: Recipe, examples: int) -> Preview:
         sampling_seconds=seconds,
         pairs=pairs,
         lengths=[len(text) for text in texts],
-        forward_seconds=forward_seconds(model, texts, 2 * (recipe.training.device_batch_size or 16)),
+        forward_seconds=forward_seconds(
+            model, texts, 2 * (recipe.training.device_batch_size or recipe.training.batch_size)
+        ),
     )
     return Preview(
         recipe=recipe,
