@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from _shared import options, show, write_json
-from rlsf.models.linear import onednn_is_faster, onednn_linear
+from rlsf.linear import onednn_is_faster, onednn_linear
 
 #: (rows, inputs, outputs)
 SHAPES = ((80, 160, 448), (640, 160, 160), (640, 448, 160), (640, 160, 651), (10, 896, 4864), (160, 896, 4864))

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
 ALLOWED["pipeline"] = set(ALLOWED)
 ALLOWED["cli"] = set(ALLOWED) | {"demo"}
 ALLOWED["demo"] = set(ALLOWED) - {"cli"}
-SHARED = {"errors", "config", "files", "traces"}
+SHARED = {"errors", "config", "files", "linear", "traces"}
 
 
 def imports_of(path: Path) -> set[str]:

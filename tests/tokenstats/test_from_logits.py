@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlsf.tokenstats import STATISTIC_NAMES, from_logits
-from rlsf.tokenstats.from_logits import StatisticColumns, statistics_of_logits
+from rlsf.tokenstats.from_logits import statistics_of_logits
+from rlsf.tokenstats.parts import StatisticColumns
 
 
 def reference(logits: torch.Tensor, ids: torch.Tensor) -> dict[str, torch.Tensor]:

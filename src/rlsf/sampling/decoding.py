@@ -15,7 +15,8 @@ from rlsf.sampling.choosing import draw
 from rlsf.sampling.config import SamplingConfig
 from rlsf.sampling.forward import Prefix
 from rlsf.sampling.stopping import StopStrings
-from rlsf.tokenstats.from_logits import StatisticColumns, statistics_of_logits
+from rlsf.tokenstats.from_logits import statistics_of_logits
+from rlsf.tokenstats.parts import StatisticColumns
 from rlsf.tokenstats.statistics import TokenStatistics
 from rlsf.traces import FinishReason
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlsf.errors import InputError, ModelError, ResourceError
+from rlsf.linear import fast_linears
 from rlsf.models import eos_token_ids
-from rlsf.models.linear import fast_linears
 from rlsf.sampling.batching import BatchLimits, batches, windows
 from rlsf.sampling.choosing import draw, most_likely
 from rlsf.sampling.config import SamplingConfig

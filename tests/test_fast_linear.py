@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from rlsf.models.linear import fast_linears, onednn_is_faster, onednn_linear
+from rlsf.linear import fast_linears, onednn_is_faster, onednn_linear
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this PyTorch has no oneDNN linear"
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def on_every_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the fast way whatever this processor is; the operator is exact on all of them."""
-    monkeypatch.setattr("rlsf.models.linear.onednn_is_faster", lambda: True)
+    monkeypatch.setattr("rlsf.linear.onednn_is_faster", lambda: True)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_half_precision_goes_the_usual_way() -> None:
 def test_layers_are_replaced_and_given_back(on_every_processor: None, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     monkeypatch.setattr(
-        "rlsf.models.linear.onednn_linear",
+        "rlsf.linear.onednn_linear",
         lambda inputs, weight, bias=None: calls.append(1) or nn.functional.linear(inputs, weight, bias),
     )
     layer = nn.Linear(4, 3)

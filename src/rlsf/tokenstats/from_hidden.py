@@ -1,0 +1,153 @@
+"""Token statistics from hidden states and the output embedding, without the logits ever being in memory.
+
+One pass over the vocabulary in tiles, accumulated online and merged exactly; logits are formed and compared in float32
+whatever the precision of the weights, because rounding them to bfloat16 flips rankings. Which code does it is decided
+by ``rlsf.tokenstats.backend``; the definitions are those of ``rlsf.tokenstats.statistics``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rlsf.errors import InputError, ModelError
+from rlsf.tokenstats.backend import Backend, choose_backend
+from rlsf.tokenstats.head import OutputHead
+from rlsf.tokenstats.parts import StatisticColumns
+
+
+def statistics_of_hidden(
+    hidden: Tensor,
+    head: OutputHead,
+    ids: Tensor | None = None,
+    *,
+    temperature: float = 1.0,
+    backend: Backend | None = None,
+) -> StatisticColumns:
+    """Statistics of the distributions softmax(z(h) / temperature) and of the tokens ``ids`` they produced.
+
+    ``hidden`` is [N, d] in any floating dtype, ``ids`` [N]; without it the tokens are the most likely ones. Takes
+    O(N) memory for the results and at most 32 MiB beside it on CPU. A row's statistics do not depend on the other rows.
+    The mean logit comes from the mean row of the embedding, (1/V) sum_v z_v = scale (h . mean(W) + mean(b)), without
+    a pass over the vocabulary; under a soft cap it is summed in the pass. No gradients: see
+    ``rlsf.tokenstats.differentiable``.
+
+    Raises ``InputError`` where shapes, devices, ids or the temperature do not fit, ``ModelError`` for hidden states or
+    weights that are not finite.
+    """
+    return _statistics(hidden, head, ids, temperature, backend, ranks=False)[0]
+
+
+def statistics_and_ranks_of_hidden(
+    hidden: Tensor, head: OutputHead, ids: Tensor, *, temperature: float = 1.0, backend: Backend | None = None
+) -> tuple[StatisticColumns, Tensor]:
+    """As ``statistics_of_hidden``, and the rank of each token: 1 + how many tokens have a larger logit, [N] int64."""
+    columns, ranks = _statistics(hidden, head, ids, temperature, backend, ranks=True)
+    assert ranks is not None
+    return columns, ranks
+
+
+def mass_of_tokens(
+    hidden: Tensor,
+    head: OutputHead,
+    columns: StatisticColumns,
+    token_sets: Sequence[Sequence[int]],
+    *,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Probability of each of S sets of tokens ("True" in its spellings, the letters A to E), [N, S] in float32.
+
+    sum_{v in set} exp(z_v / temperature - log Z), from the ``logsumexp`` of ``columns``, which must be of the same
+    temperature: only the logits of these tokens are computed.
+    """
+    if any(len(token_set) == 0 for token_set in token_sets):
+        raise InputError(f"token set {[len(token_set) for token_set in token_sets].index(0)} is empty")
+    flat = torch.tensor([token for token_set in token_sets for token in token_set], device=hidden.device)
+    _check(hidden, head, flat, temperature, rows=False)
+    probabilities = (head.logits_of(hidden, flat) / temperature - columns.logsumexp.unsqueeze(1)).exp()
+    sets = probabilities.split([len(token_set) for token_set in token_sets], dim=1)
+    return torch.stack([part.sum(1) for part in sets], dim=1).clamp_(max=1.0)
+
+
+@torch.no_grad()
+def _statistics(
+    hidden: Tensor,
+    head: OutputHead,
+    ids: Tensor | None,
+    temperature: float,
+    backend: Backend | None,
+    *,
+    ranks: bool,
+) -> tuple[StatisticColumns, Tensor | None]:
+    _check(hidden, head, ids, temperature)
+    chosen = backend or choose_backend(hidden, head)
+    tokens = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device) if ids is None else ids.long()
+    blocks = [
+        _block(*block, head, temperature, chosen, ranks)
+        for block in zip(hidden.split(chosen.rows), tokens.split(chosen.rows), strict=True)
+    ]
+    columns = StatisticColumns(*(torch.cat(parts) for parts in zip(*(block[0] for block in blocks), strict=True)))
+    if ids is None:
+        columns = columns._replace(logprob=columns.top1_logprob)
+    return columns, torch.cat([rank for _, rank in blocks if rank is not None]) if ranks else None
+
+
+def _block(
+    hidden: Tensor, ids: Tensor, head: OutputHead, temperature: float, backend: Backend, ranks: bool
+) -> tuple[StatisticColumns, Tensor | None]:
+    mean = _mean_logit(hidden, head)
+    above = (_chosen_logits(hidden, head, ids) / temperature) if ranks else None
+    parts = backend.parts(hidden, head, ids, temperature, total=head.softcap is not None, above=above)
+    mean = mean / temperature if parts.total is None else parts.total.sum(-1) / head.vocabulary_size
+    columns = parts.merge(mean)
+    if parts.above is None:
+        return columns, None
+    return columns, torch.where(columns.top1_id == ids, 1, 1 + parts.above.sum(-1))
+
+
+def _mean_logit(hidden: Tensor, head: OutputHead) -> Tensor:
+    """scale (h . mean(W) + mean(b)), [N]; every element of a hidden state enters, so what is not finite shows here."""
+    row, bias = head.mean_row()
+    raw = hidden.float() @ row
+    if not raw.isfinite().all():
+        place = int((~raw.isfinite()).nonzero()[0])
+        if hidden[place].isfinite().all():
+            raise ModelError(f"the output embedding {_shape(head.weight)} is not finite: check the model's weights")
+        raise ModelError(
+            f"the hidden states {_shape(hidden)} hold {hidden[place].float().sum().item()} in row {place}: check the"
+            " model's weights, or load them in float32 or bfloat16 instead of float16"
+        )
+    return head.scale * (raw + bias)
+
+
+def _chosen_logits(hidden: Tensor, head: OutputHead, ids: Tensor) -> Tensor:
+    raw = (hidden.float() * head.weight[ids].float()).sum(-1)
+    return head.finish(raw if head.bias is None else raw + head.bias[ids].float())
+
+
+def _check(hidden: Tensor, head: OutputHead, ids: Tensor | None, temperature: float, *, rows: bool = True) -> None:
+    """Raise unless the arguments fit together; with ``rows`` every row has one of the ``ids``."""
+    if hidden.dim() != 2 or hidden.shape[1] != head.width or not hidden.is_floating_point():
+        raise InputError(
+            f"hidden states {_shape(hidden)} for an output embedding {_shape(head.weight)}: [N, {head.width}] is needed"
+        )
+    if hidden.device != head.weight.device:
+        raise InputError(f"hidden states on {hidden.device}, the output embedding on {head.weight.device}")
+    if not 0 < temperature < float("inf"):
+        raise InputError(f"temperature={temperature}: it must be positive")
+    if ids is None:
+        return
+    if ids.dim() != 1 or (rows and len(ids) != len(hidden)) or ids.is_floating_point() or ids.device != hidden.device:
+        raise InputError(f"token ids {_shape(ids)} for hidden states {_shape(hidden)}: one integer a row, same device")
+    outside = (ids < 0) | (ids >= head.vocabulary_size)
+    if outside.any():
+        place = int(outside.nonzero()[0])
+        raise InputError(
+            f"token id {int(ids[place])} in row {place}, but the vocabulary has {head.vocabulary_size} tokens"
+        )
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"{list(tensor.shape)} ({str(tensor.dtype).removeprefix('torch.')} on {tensor.device})"

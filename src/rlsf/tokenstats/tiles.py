@@ -1,0 +1,88 @@
+"""Statistics from hidden states in tiles of PyTorch operations: every device, every precision, no compiler."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rlsf.linear import onednn_is_faster, onednn_linear
+from rlsf.tokenstats.folding import GROUPS, MASKED, fold
+from rlsf.tokenstats.head import OutputHead
+from rlsf.tokenstats.parts import VocabularyParts
+
+#: Tokens of a tile, and bytes of the weights of one where they must be converted to float32.
+_TOKENS = 2048
+_CONVERTED_BYTES = 8 * 2**20
+#: Tokens of a tile on other devices than a CPU.
+_DEVICE_TOKENS = 16384
+
+
+def parts_by_tiles(
+    hidden: Tensor, head: OutputHead, ids: Tensor, temperature: float, *, total: bool, above: Tensor | None
+) -> VocabularyParts:
+    """The parts of the vocabulary for a block of rows ``hidden`` [r, d] with tokens ``ids`` [r].
+
+    ``total`` asks for the sums of logits, ``above`` [r] (the logits of ``ids``) for the counts above them.
+    """
+    width = _tile_width(head, hidden.device)
+    starts = range(0, head.vocabulary_size, width)
+    scratch = hidden.new_empty((2, len(hidden), width), dtype=torch.float32)
+    parts: list[tuple[Tensor, ...]] = []
+    masks = head.bias is not None and bool(head.bias.isneginf().any())
+    states = hidden.float() if hidden.device.type == "cpu" or head.weight.dtype != hidden.dtype else hidden
+    for start in starts:
+        end = min(start + width, head.vocabulary_size)
+        logits = _tile(states, head, start, end, temperature)
+        inside = (ids >= start) & (ids < end)
+        mine = logits.gather(1, (ids - start).clamp(0, end - start - 1).unsqueeze(1)).squeeze(1)
+        extras = [mine.where(inside, -torch.inf)]
+        if total:
+            extras.append(logits.sum(-1))
+        if above is not None:
+            extras.append((logits > above.unsqueeze(1)).sum(-1) - (inside & (mine > above)).long())
+        if masks:
+            logits.clamp_(min=MASKED)
+        folded = fold(_padded(logits, scratch[0]), scratch[1][:, : _whole(end - start)].unsqueeze(1))
+        parts.append((*folded._replace(top1_id=folded.top1_id + start), *extras))
+    columns = [torch.stack(values, dim=1) for values in zip(*parts, strict=True)]
+    return VocabularyParts(
+        *columns[:6], total=columns[6] if total else None, above=columns[-1] if above is not None else None
+    )
+
+
+def _tile_width(head: OutputHead, device: torch.device) -> int:
+    width = _TOKENS if device.type == "cpu" else _DEVICE_TOKENS
+    if head.weight.dtype != torch.float32:
+        width = min(width, max(_CONVERTED_BYTES // (4 * head.width), 1))
+    return _whole(min(width, head.vocabulary_size))
+
+
+def _whole(tokens: int) -> int:
+    """So many tokens that they divide into groups."""
+    return -(-tokens // GROUPS) * GROUPS
+
+
+def _tile(states: Tensor, head: OutputHead, start: int, end: int, temperature: float) -> Tensor:
+    """Logits of some of the tokens, [r, end - start] in float32, fresh memory."""
+    weight = head.weight[start:end]
+    bias = None if head.bias is None else head.bias[start:end].float()
+    if states.dtype != torch.float32:
+        raw = torch.mm(states, weight.T, out_dtype=torch.float32)
+        raw = raw if bias is None else raw.add_(bias)
+    elif states.device.type == "cpu" and onednn_is_faster():
+        raw = onednn_linear(states, weight.float(), bias)
+    else:
+        raw = torch.nn.functional.linear(states, weight.float(), bias)
+    logits = head.finish(raw)
+    return logits if temperature == 1.0 else logits.div_(temperature)
+
+
+def _padded(logits: Tensor, scratch: Tensor) -> Tensor:
+    """The tile as [r, 1, w] with w a multiple of the groups, in ``scratch`` where it must grow."""
+    width = logits.shape[1]
+    if width % GROUPS == 0:
+        return logits.unsqueeze(1)
+    padded = scratch[:, : _whole(width)]
+    padded[:, width:] = MASKED
+    padded[:, :width] = logits
+    return padded.unsqueeze(1)
