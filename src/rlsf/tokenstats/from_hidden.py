@@ -16,6 +16,7 @@ from rlsf.errors import InputError, ModelError
 from rlsf.tokenstats.backend import Backend, choose_backend
 from rlsf.tokenstats.head import OutputHead
 from rlsf.tokenstats.parts import StatisticColumns
+from rlsf.tokenstats.tiles import no_autocast
 
 
 def statistics_of_hidden(
@@ -66,7 +67,9 @@ def mass_of_tokens(
         raise InputError(f"token set {[len(token_set) for token_set in token_sets].index(0)} is empty")
     flat = torch.tensor([token for token_set in token_sets for token in token_set], device=hidden.device)
     _check(hidden, head, flat, temperature, rows=False)
-    probabilities = (head.logits_of(hidden, flat) / temperature - columns.logsumexp.unsqueeze(1)).exp()
+    with no_autocast(hidden.device):
+        logits = head.logits_of(hidden, flat)
+    probabilities = (logits / temperature - columns.logsumexp.unsqueeze(1)).exp()
     sets = probabilities.split([len(token_set) for token_set in token_sets], dim=1)
     return torch.stack([part.sum(1) for part in sets], dim=1).clamp_(max=1.0)
 
@@ -84,10 +87,11 @@ def _statistics(
     _check(hidden, head, ids, temperature)
     chosen = backend or choose_backend(hidden, head)
     tokens = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device) if ids is None else ids.long()
-    blocks = [
-        _block(*block, head, temperature, chosen, ranks)
-        for block in zip(hidden.split(chosen.rows), tokens.split(chosen.rows), strict=True)
-    ]
+    with no_autocast(hidden.device):
+        blocks = [
+            _block(*block, head, temperature, chosen, ranks)
+            for block in zip(hidden.split(chosen.rows), tokens.split(chosen.rows), strict=True)
+        ]
     columns = StatisticColumns(*(torch.cat(parts) for parts in zip(*(block[0] for block in blocks), strict=True)))
     if ids is None:
         columns = columns._replace(logprob=columns.top1_logprob)

@@ -10,9 +10,9 @@ from rlsf.tokenstats.folding import GROUPS, MASKED, fold
 from rlsf.tokenstats.head import OutputHead
 from rlsf.tokenstats.parts import VocabularyParts
 
-#: Tokens of a tile, and bytes of the weights of one where they must be converted to float32.
+#: Tokens of a tile, and bytes of the weights of one where they are copied in float32.
 _TOKENS = 2048
-_CONVERTED_BYTES = 8 * 2**20
+_COPIED_BYTES = 8 * 2**20
 #: Tokens of a tile on other devices than a CPU.
 _DEVICE_TOKENS = 16384
 
@@ -24,15 +24,16 @@ def parts_by_tiles(
 
     ``total`` asks for the sums of logits, ``above`` [r] (the logits of ``ids``) for the counts above them.
     """
-    width = _tile_width(head, hidden.device)
+    width = tile_width(head, hidden.device, copied=head.weight.dtype != torch.float32)
     starts = range(0, head.vocabulary_size, width)
     scratch = hidden.new_empty((2, len(hidden), width), dtype=torch.float32)
     parts: list[tuple[Tensor, ...]] = []
     masks = head.bias is not None and bool(head.bias.isneginf().any())
-    states = hidden.float() if hidden.device.type == "cpu" or head.weight.dtype != hidden.dtype else hidden
+    states = hidden.to(product_dtype(hidden, head))
     for start in starts:
         end = min(start + width, head.vocabulary_size)
-        logits = _tile(states, head, start, end, temperature)
+        bias = None if head.bias is None else head.bias[start:end]
+        logits = tile_logits(states, head.weight[start:end], bias, head, temperature)
         inside = (ids >= start) & (ids < end)
         mine = logits.gather(1, (ids - start).clamp(0, end - start - 1).unsqueeze(1)).squeeze(1)
         extras = [mine.where(inside, -torch.inf)]
@@ -50,11 +51,17 @@ def parts_by_tiles(
     )
 
 
-def _tile_width(head: OutputHead, device: torch.device) -> int:
+def tile_width(head: OutputHead, device: torch.device, *, copied: bool) -> int:
+    """Tokens of a tile; ``copied`` where something of the size of the tile's weights is held in float32 beside it."""
     width = _TOKENS if device.type == "cpu" else _DEVICE_TOKENS
-    if head.weight.dtype != torch.float32:
-        width = min(width, max(_CONVERTED_BYTES // (4 * head.width), 1))
+    if copied:
+        width = min(width, max(_COPIED_BYTES // (4 * head.width), 1))
     return _whole(min(width, head.vocabulary_size))
+
+
+def no_autocast(device: torch.device) -> torch.autocast:
+    """Autocast off: it would form logits in half precision behind the back of a caller who asks for float32."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def _whole(tokens: int) -> int:
@@ -62,10 +69,18 @@ def _whole(tokens: int) -> int:
     return -(-tokens // GROUPS) * GROUPS
 
 
-def _tile(states: Tensor, head: OutputHead, start: int, end: int, temperature: float) -> Tensor:
-    """Logits of some of the tokens, [r, end - start] in float32, fresh memory."""
-    weight = head.weight[start:end]
-    bias = None if head.bias is None else head.bias[start:end].float()
+def product_dtype(hidden: Tensor, head: OutputHead) -> torch.dtype:
+    """The precision in which hidden states and weights are multiplied; the products are float32 in any case."""
+    alike = hidden.dtype == head.weight.dtype and hidden.dtype.itemsize == 2
+    return hidden.dtype if alike and hidden.device.type != "cpu" else torch.float32
+
+
+def tile_logits(states: Tensor, weight: Tensor, bias: Tensor | None, head: OutputHead, temperature: float) -> Tensor:
+    """Logits of the tokens with these rows of the head's ``weight`` [w, d] and ``bias`` [w], [r, w] in float32.
+
+    ``states`` [r, d] are of the ``product_dtype``. Fresh memory.
+    """
+    bias = None if bias is None else bias.float()
     if states.dtype != torch.float32:
         raw = torch.mm(states, weight.T, out_dtype=torch.float32)
         raw = raw if bias is None else raw.add_(bias)
