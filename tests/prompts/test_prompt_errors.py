@@ -33,7 +33,7 @@ OK = '{"id": "a", "question": "?", "answer": "1"}\n'
     ("name", "content", "message"),
     [
         ("d.jsonl", OK + '{"question": \n', "d.jsonl:2: not valid JSON (Expecting value): each line must be"),
-        ("d.jsonl", OK + "\n7\n", "d.jsonl:3: expected a JSON object with a question in it, found int"),
+        ("d.jsonl", OK + "\n7\n", "d.jsonl:3: expected a JSON object, found int"),
         ("d.jsonl", OK + f'{{"question": {"9" * 5000}}}\n', "d.jsonl:2: not valid JSON (Exceeds the limit"),
         ("d.jsonl", OK + '{"question": " ", "id": "b"}', "d.jsonl:2: the question in 'question' is empty: fill it"),
         ("d.jsonl", OK + '{"question": null, "id": "b"}', "d.jsonl:2: the question in 'question' is empty"),
@@ -146,9 +146,10 @@ def test_nothing_given() -> None:
 
 
 def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, mode: str) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
+    (tmp_path / "d.jsonl").write_text(OK)
     # The tests may run as a user whom no permission stops.
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    assert complaint(tmp_path / "d.jsonl", OK) == "d.jsonl: not allowed to read this file: mend its permissions"
+    monkeypatch.setattr(Path, "open", refuse)
+    assert complaint(tmp_path / "d.jsonl") == "d.jsonl: not allowed to read this file: mend its permissions"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from rlsf.errors import InputError
 from rlsf.prompts import Prompt, has_gold, load_prompts
 from rlsf.prompts.config import ColumnConfig, PromptConfig
+from rlsf.prompts.files import json_rows
 
 RECORDS = [
     {"id": "one", "question": "How many?\nTell me, please.", "answer": "1"},
@@ -194,3 +196,17 @@ def test_any_text_survives_json_lines_and_arrays(
     for name in ("data.jsonl", "data.json", "data.parquet"):
         loaded = load(write(folder / name, records), with_gold=False)
         assert [prompt.question for prompt in loaded] == [question.strip() for question in questions]
+
+
+def test_gzipped_lines_are_unpacked_and_damage_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "questions.jsonl.gz"
+    path.write_bytes(gzip.compress(b'\xef\xbb\xbf{"question": "one?"}\n\n{"question": "two?"}\n'))
+    assert [row.record["question"] for row in json_rows(path)] == ["one?", "two?"]
+    assert [row.place for row in json_rows(path)] == [f"{path}:1", f"{path}:3"]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    with pytest.raises(InputError, match=r"questions\.jsonl\.gz: not a whole gzip file"):
+        list(json_rows(path))
+    path.write_bytes(b"{}")
+    with pytest.raises(InputError, match=r"not a whole gzip file \(Not a gzipped file"):
+        list(json_rows(path))

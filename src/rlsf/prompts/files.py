@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,24 +20,21 @@ _SPACE = re.compile(r"\s*")
 
 def read_text(path: Path) -> str:
     """A whole UTF-8 file, byte-order mark removed; raises ``InputError`` where it is unreadable, empty or not UTF-8."""
-    try:
-        data = path.read_bytes()
-    except PermissionError as error:
-        raise InputError(f"{path}: not allowed to read this file: mend its permissions") from error
-    try:
-        text = data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}:{line}: not UTF-8 (byte {error.start}): save the file as UTF-8") from error
+    text = "".join(_text_lines(path))
     if not text.strip():
-        raise InputError(f"{path}: the file is empty")
+        raise _empty(path)
     return text
 
 
 def json_rows(path: Path) -> Iterator[Row]:
-    """The objects of a JSON array or of a file of JSON lines, told apart by the first character."""
-    text = read_text(path)
-    return _array_rows(text, path) if text.lstrip().startswith("[") else _line_rows(text, path)
+    """The objects of a JSON array or of a file of JSON lines, told apart by the first character; ``.gz`` is unpacked.
+
+    Lines are read one by one, an array as a whole.
+    """
+    first = next((line for line in _text_lines(path) if line.strip()), None)
+    if first is None:
+        raise _empty(path)
+    return _array_rows(read_text(path), path) if first.lstrip().startswith("[") else _line_rows(path)
 
 
 def csv_rows(path: Path, delimiter: str = ",") -> Iterator[Row]:
@@ -74,9 +73,31 @@ def _header(cells: list[str], place: str, delimiter: str) -> list[str]:
     return names
 
 
-def _line_rows(text: str, path: Path) -> Iterator[Row]:
-    # Only "\n" ends a line: str.splitlines would also cut at U+2028, which JSON strings may hold.
-    for number, line in enumerate(text.split("\n"), start=1):
+def _text_lines(path: Path) -> Iterator[str]:
+    """The lines of a file, each with its end; only a line feed is one: JSON strings may hold U+2028."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            before = 0
+            for number, line in enumerate(stream, start=1):
+                try:
+                    yield line.decode("utf-8").removeprefix("\ufeff" if number == 1 else "")
+                except UnicodeDecodeError as error:
+                    raise InputError(
+                        f"{path}:{number}: not UTF-8 (byte {before + error.start}): save the file as UTF-8"
+                    ) from error
+                before += len(line)
+    except PermissionError as error:
+        raise InputError(f"{path}: not allowed to read this file: mend its permissions") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: not a whole gzip file ({error})") from error
+
+
+def _empty(path: Path) -> InputError:
+    return InputError(f"{path}: the file is empty")
+
+
+def _line_rows(path: Path) -> Iterator[Row]:
+    for number, line in enumerate(_text_lines(path), start=1):
         if not line.strip():
             continue
         place = f"{path}:{number}"
@@ -123,5 +144,5 @@ def _skip_space(text: str, position: int) -> int:
 
 def _row(record: Any, place: str) -> Row:
     if not isinstance(record, dict):
-        raise InputError(f"{place}: expected a JSON object with a question in it, found {type(record).__name__}")
+        raise InputError(f"{place}: expected a JSON object, found {type(record).__name__}")
     return Row(place, record)

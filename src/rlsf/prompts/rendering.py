@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlsf.errors import InputError
 from rlsf.prompts.config import RenderConfig
@@ -46,10 +47,10 @@ def render(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, config: RenderCon
     body = "\n\n".join(filter(None, ((config.few_shot or "").strip("\n"), _body(prompt, config, chat))))
     if chat:
         text = _chat_text(prompt, body, tokenizer, config)
-        ids = _encode(text, tokenizer, special=False)
+        ids = encode_plain(text, tokenizer)
     else:
         text = f"{config.system}\n\n{body}" if config.system else body
-        ids = _encode_once(text, tokenizer)
+        ids = encode_once(text, tokenizer)
     if not ids:
         raise InputError(f"prompt {prompt.id!r}: the tokenizer turns {text[:40]!r} into no tokens")
     return RenderedPrompt(text, tuple(ids))
@@ -71,30 +72,46 @@ def _body(prompt: Prompt, config: RenderConfig, chat: bool) -> str:
 
 
 def _chat_text(prompt: Prompt, body: str, tokenizer: PreTrainedTokenizerBase, config: RenderConfig) -> str:
-    from jinja2 import TemplateError
-
     messages = [{"role": "system", "content": config.system}] if config.system else []
     messages.append({"role": "user", "content": body})
     try:
+        return render_messages(messages, tokenizer, config.chat_arguments)
+    except InputError as error:
+        remedy = ": put render.system into render.template instead" if config.system else ""
+        raise InputError(f"prompt {prompt.id!r}: {error}{remedy}") from error
+
+
+def render_messages(
+    messages: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]
+) -> str:
+    """A conversation under the tokenizer's chat template, up to where the model goes on, special tokens included.
+
+    That is the beginning of its next turn, or the end of its own last message where the conversation ends with one.
+    ``arguments`` are variables of the template. Raises ``InputError`` where the template refuses the conversation.
+    """
+    from jinja2 import TemplateError
+
+    begun = messages[-1]["role"] == "assistant"
+    try:
         text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, **config.chat_arguments
+            messages, tokenize=False, add_generation_prompt=not begun, continue_final_message=begun, **arguments
         )
     except (TemplateError, ValueError) as error:
-        remedy = ": put render.system into render.template instead" if config.system else ""
-        raise InputError(f"prompt {prompt.id!r}: the tokenizer's chat template refuses it ({error}){remedy}") from error
+        raise InputError(f"the tokenizer's chat template refuses it ({error})") from error
     return str(text)
 
 
-def _encode(text: str, tokenizer: PreTrainedTokenizerBase, *, special: bool) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+def encode_plain(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids of ``text`` alone: what goes on from something, or holds its special tokens already."""
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
-def _encode_once(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def encode_once(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Ids with the special tokens that open a text, once, and without those that would close it."""
-    plain = _encode(text, tokenizer, special=False)
+    plain = encode_plain(text, tokenizer)
     if tokenizer.bos_token_id is not None and plain[:1] == [tokenizer.bos_token_id]:
         return plain
-    full = _encode(text, tokenizer, special=True)
+    full = list(tokenizer(text, verbose=False)["input_ids"])
     for start in range(len(full) - len(plain) + 1):
         if full[start : start + len(plain)] == plain:
             return full[: start + len(plain)]
