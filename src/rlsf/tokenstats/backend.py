@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from rlsf.errors import InputError
+from rlsf.tokenstats.compiled import library, parts_by_compiled_code, rows_at_once
 from rlsf.tokenstats.head import OutputHead
 from rlsf.tokenstats.parts import VocabularyParts
 from rlsf.tokenstats.tiles import parts_by_tiles
+
+#: Names one backend to be used wherever it can be.
+VARIABLE = "RLSF_TOKEN_STATISTICS"
+_TILE_ROWS = 512
 
 
 class PartsFunction(Protocol):
@@ -22,17 +30,51 @@ class PartsFunction(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One way to compute, the most rows that it takes at once, and why it was chosen."""
+    """One way to compute, and the most rows that it takes at once."""
 
     name: str
     rows: int
-    reason: str
     parts: PartsFunction
 
 
-TILES = Backend("tiles", 512, "PyTorch operations on tiles", parts_by_tiles)
+@dataclass(frozen=True, slots=True)
+class BackendReport:
+    """Whether a backend can be used on a device, whether it is the one chosen there, and why."""
+
+    name: str
+    usable: bool
+    chosen: bool
+    reason: str
 
 
 def choose_backend(hidden: Tensor, head: OutputHead) -> Backend:
-    """The fastest backend for these tensors."""
-    return TILES
+    """The fastest backend for these tensors, or the one that ``RLSF_TOKEN_STATISTICS`` names where it can be used."""
+    reports = survey(hidden.device, head.weight.dtype)
+    name = next(report.name for report in reports if report.chosen)
+    if name == "compiled":
+        return Backend(name, rows_at_once(head), parts_by_compiled_code)
+    return Backend("tiles", _TILE_ROWS, parts_by_tiles)
+
+
+def survey(device: torch.device, dtype: torch.dtype = torch.float32) -> list[BackendReport]:
+    """Every backend, fastest first, as seen by tensors on ``device`` with an embedding in ``dtype``."""
+    found = [("compiled", *_compiled_on(device, dtype)), ("tiles", True, "PyTorch operations, on every device")]
+    wanted = os.environ.get(VARIABLE)
+    if wanted is not None and wanted not in {name for name, _, _ in found}:
+        raise InputError(f"{VARIABLE}={wanted!r}: choose from {', '.join(name for name, _, _ in found)}")
+    usable = [name for name, can, _ in found if can]
+    chosen = wanted if wanted in usable else usable[0]
+    return [BackendReport(name, can, name == chosen, reason) for name, can, reason in found]
+
+
+def _compiled_on(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
+    if device.type != "cpu":
+        return False, "for CPUs"
+    built = library()
+    if built.code is None:
+        return False, built.reason
+    if dtype == torch.float16 and not built.reads_float16:
+        return False, "this processor does not read float16"
+    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return False, f"not for {str(dtype).removeprefix('torch.')}"
+    return True, built.reason

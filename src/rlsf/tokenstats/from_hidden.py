@@ -18,6 +18,9 @@ from rlsf.tokenstats.head import OutputHead
 from rlsf.tokenstats.parts import StatisticColumns
 from rlsf.tokenstats.tiles import no_autocast
 
+#: Rows converted to float32 at a time.
+_CONVERTED_ROWS = 256
+
 
 def statistics_of_hidden(
     hidden: Tensor,
@@ -114,7 +117,9 @@ def _block(
 def _mean_logit(hidden: Tensor, head: OutputHead) -> Tensor:
     """scale (h . mean(W) + mean(b)), [N]; every element of a hidden state enters, so what is not finite shows here."""
     row, bias = head.mean_row()
-    raw = hidden.float() @ row
+    raw = torch.cat([some.float() @ row for some in hidden.split(_CONVERTED_ROWS)])
+    if bias == float("inf") or bias != bias:
+        raise ModelError(f"the bias of the output embedding {_shape(head.weight)} holds NaN or infinity")
     if not raw.isfinite().all():
         place = int((~raw.isfinite()).nonzero()[0])
         if hidden[place].isfinite().all():
