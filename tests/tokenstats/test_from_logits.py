@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from itertools import accumulate
 
 import numpy as np
 import pytest
 import torch
+from float64_reference import assert_matches
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peak_memory import peak_bytes
 
 from rlsf.tokenstats import STATISTIC_NAMES, from_logits
 from rlsf.tokenstats.from_logits import statistics_of_logits
-from rlsf.tokenstats.parts import StatisticColumns
-
-
-def reference(logits: torch.Tensor, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The definitions, written out in float64."""
-    logits = logits.double()
-    logsumexp = logits.logsumexp(-1)
-    logprobs = logits - logsumexp.unsqueeze(1)
-    top = logprobs.sort(dim=-1, descending=True).values
-    probabilities = logprobs.exp()
-    return {
-        "logprob": logprobs.gather(1, ids.unsqueeze(1)).squeeze(1),
-        "top1_logprob": top[:, 0],
-        "top2_logprob": top[:, 1],
-        "logsumexp": logsumexp,
-        "entropy": -torch.where(probabilities > 0, probabilities * logprobs, 0.0).sum(-1),
-        "mean_logit": logits.mean(-1),
-    }
-
-
-def assert_matches(columns: StatisticColumns, logits: torch.Tensor, ids: torch.Tensor, tolerance: float) -> None:
-    expected = reference(logits, ids)
-    for name, values in expected.items():
-        torch.testing.assert_close(getattr(columns, name).double(), values, atol=tolerance, rtol=1e-6, msg=name)
-    likeliest = logits.float().gather(1, columns.top1_id.unsqueeze(1)).squeeze(1)
-    assert torch.equal(likeliest, logits.float().amax(-1))
 
 
 def test_a_distribution_by_hand() -> None:
@@ -185,14 +159,6 @@ def test_as_the_container_of_a_trace() -> None:
     # KL(U || p) = -(1/V) sum log p - log V
     expected = -torch.log_softmax(logits.double(), -1).mean(-1) - math.log(11)
     np.testing.assert_allclose(statistics.self_certainty, expected.numpy(), atol=1e-5)
-
-
-def peak_bytes(run: Callable[[], object]) -> int:
-    """Most bytes of tensors alive at once that ``run`` allocated."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        run()
-    events = (event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]")
-    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
 
 def test_memory_does_not_grow_with_the_rows() -> None:

@@ -28,7 +28,7 @@ def fold(logits: Tensor, products: Tensor) -> Folded:
 
     Overwrites ``logits``, and ``products``, scratch of the same shape. A softmax over a tile much longer than 4096
     loses digits of the entropy, hence tiles. Per tile log Z = max(z) - log(max(softmax(z))), which spares the
-    exponentials of a separate logsumexp, and u = sum p z; then over tiles the expectation is sum_tile (Z_tile / Z) u_tile.
+    exponentials of a separate logsumexp, and u = sum p z; over tiles the expectation is sum_tile (Z_tile / Z) u_tile.
     """
     rows, tiles, tile = logits.shape
     groups = logits.view(rows, tiles * GROUPS, tile // GROUPS)
