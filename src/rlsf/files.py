@@ -100,6 +100,12 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def remove_partials(folder: Path) -> None:
     """Delete what an interrupted run was in the middle of writing."""
     for leftover in folder.rglob(f".*{PARTIAL}-*"):

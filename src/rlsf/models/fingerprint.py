@@ -6,6 +6,7 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
+from rlsf.files import file_digest
 from rlsf.models.config import ModelConfig
 from rlsf.models.folder import ModelFolder, find_base, find_model
 
@@ -40,5 +41,4 @@ def _folder_digest(folder: ModelFolder) -> str:
 
 @lru_cache(maxsize=4096)
 def _file_digest(path: str, size: int, modified_ns: int) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_digest(Path(path))

@@ -22,8 +22,8 @@ from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.resolve import differences, read_config, to_yaml
 
 
-class RunFolder:
-    """Paths of a run, and the rules for opening it: never overwritten silently, one writer at a time."""
+class OwnedFolder:
+    """A folder that is never overwritten silently and has one writer at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -32,6 +32,67 @@ class RunFolder:
     @property
     def _lock_file(self) -> Path:
         return self.path / ".lock"
+
+    @property
+    def _preliminary(self) -> set[Path]:
+        """What is written before any work is done."""
+        return {self._lock_file}
+
+    @property
+    def started(self) -> bool:
+        """Whether the folder holds anything but the preliminary files of a process that never did any work."""
+        if not self.path.is_dir():
+            return False
+        unworked = self._preliminary if self._lock_file.exists() else set()
+        return any(entry not in unworked and not entry.is_dir() for entry in self.path.rglob("*"))
+
+    def take(self, *, resume: bool) -> bool:
+        """Take the folder for this process; returns whether work was begun in it.
+
+        Raises ``InputError`` when it holds something and ``resume`` is off, or when another process is writing.
+        """
+        with writing(self.path):
+            if self.path.exists() and not self.path.is_dir():
+                raise InputError(f"{self.path} is a file, not a folder: choose another --output")
+            started = self.started
+            if started and not resume:
+                raise InputError(f"{self.path} exists: choose another --output, or continue that run with --resume")
+            self.path.mkdir(parents=True, exist_ok=True)
+        self.lock()
+        return started
+
+    def lock(self) -> None:
+        """Keep other processes out; released when the process ends, however it ends."""
+        with writing(self.path):
+            stream = self._lock_file.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            holder = stream.read().strip() or "unknown"
+            stream.close()
+            raise InputError(
+                f"{self.path} is in use by process {holder}: wait for it or choose another --output"
+            ) from error
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        self._lock = stream
+        remove_partials(self.path)
+
+    def close(self) -> None:
+        """Give the folder back."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+class RunFolder(OwnedFolder):
+    """Paths of a run, and the rules for opening it: one recipe."""
+
+    @property
+    def _preliminary(self) -> set[Path]:
+        return {self._lock_file, self.recipe_file, self.environment_file}
 
     @property
     def recipe_file(self) -> Path:
@@ -73,29 +134,13 @@ class RunFolder:
     def evaluation(self, phase: str) -> Path:
         return self.path / "evaluation" / phase
 
-    @property
-    def started(self) -> bool:
-        """Whether the folder holds anything but the lock, recipe and environment of a run that never did any work."""
-        if not self.path.is_dir():
-            return False
-        unworked = {self._lock_file, self.recipe_file, self.environment_file} if self._lock_file.exists() else set()
-        return any(entry not in unworked and not entry.is_dir() for entry in self.path.rglob("*"))
-
     def open(self, recipe: Recipe, *, resume: bool) -> None:
         """Start the run here, or go on with it.
 
         With ``resume`` a folder in which nothing has begun is started, so that one command serves first and later
-        starts. Raises ``InputError`` when the folder holds something and ``resume`` is off, when the recipe differs
-        from the one the run began with, or when another process is writing.
+        starts. Raises ``InputError`` as ``take`` does, and when the recipe differs from the one the run began with.
         """
-        with writing(self.path):
-            if self.path.exists() and not self.path.is_dir():
-                raise InputError(f"{self.path} is a file, not a folder: choose another --output")
-            started = self.started
-            if started and not resume:
-                raise InputError(f"{self.path} exists: choose another --output, or continue that run with --resume")
-            self.path.mkdir(parents=True, exist_ok=True)
-        self.lock()
+        started = self.take(resume=resume)
         try:
             self._keep_recipe(recipe, started)
         except InputError:
@@ -113,31 +158,6 @@ class RunFolder:
                 f"{self.path} was started with another recipe ({'; '.join(changed)}): resume it without"
                 " these changes, or choose another --output"
             )
-
-    def lock(self) -> None:
-        """Take the folder for this process; released when the process ends, however it ends."""
-        with writing(self.path):
-            stream = self._lock_file.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            holder = stream.read().strip() or "unknown"
-            stream.close()
-            raise InputError(
-                f"{self.path} is in use by process {holder}: wait for it or choose another --output"
-            ) from error
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
-        self._lock = stream
-        remove_partials(self.path)
-
-    def close(self) -> None:
-        """Give the folder back."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
 
 
 #: Keys that change how fast a run is, never what it computes.

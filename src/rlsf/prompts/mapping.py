@@ -82,12 +82,7 @@ class PromptReader:
         )
 
     def _id(self, row: Row, number: int) -> str:
-        if self.shape.id is None:
-            return str(number)
-        value = get_field(row, self.shape.id)
-        if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-            raise InputError(f"{row.place}: the id in {self.shape.id!r} must be text or an integer, found {value!r}")
-        return _encodable(str(value).strip(), row, self.shape.id)
+        return str(number) if self.shape.id is None else read_id(row, self.shape.id)
 
     def _question(self, row: Row) -> str:
         parts = [self._text(row, path) for path in self.shape.question]
@@ -101,19 +96,13 @@ class PromptReader:
             raise InputError(f"{row.place}: the question in {path!r} is empty: fill it in or remove the line")
         if not isinstance(value, str):
             raise InputError(f"{row.place}: the question in {path!r} must be text, found {type(value).__name__}")
-        return _encodable(value.strip(), row, path)
+        return encodable(value.strip(), row, path)
 
     def _choices(self, row: Row) -> Choices:
         path = self._choices_path(row)
         if path is None:
             return Choices()
-        value = get_field(row, path)
-        try:
-            choices = read_choices(value)
-        except ValueError as error:
-            raise InputError(f"{row.place}: {error} (in {path!r})") from error
-        for text in choices.texts:
-            _encodable(text, row, path)
+        choices = read_options(row, path)
         return self.preset.clean_choices(choices) if self.preset and self.preset.clean_choices else choices
 
     def _choices_path(self, row: Row) -> str | None:
@@ -150,8 +139,27 @@ def _nested_hint(path: str, value: dict[str, Any] | list[Any]) -> str:
     return f"name a field inside it, {path}{step} for instance"
 
 
-def _encodable(text: str, row: Row, path: str) -> str:
-    # JSON can spell half a surrogate pair, which no tokenizer and no file can take.
+def read_id(row: Row, path: str) -> str:
+    """The id at ``path``, text or an integer; raises ``InputError`` with the place for anything else."""
+    value = get_field(row, path)
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise InputError(f"{row.place}: the id in {path!r} must be text or an integer, found {value!r}")
+    return encodable(str(value).strip(), row, path)
+
+
+def read_options(row: Row, path: str) -> Choices:
+    """The answer options at ``path``; raises ``InputError`` with the place where they cannot be read."""
+    try:
+        choices = read_choices(get_field(row, path))
+    except ValueError as error:
+        raise InputError(f"{row.place}: {error} (in {path!r})") from error
+    for text in choices.texts:
+        encodable(text, row, path)
+    return choices
+
+
+def encodable(text: str, row: Row, path: str) -> str:
+    """``text``; raises ``InputError`` for half a surrogate pair, which JSON can spell and no tokenizer can take."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
