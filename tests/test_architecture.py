@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "prompts": set(),
     "models": set(),
     "sampling": {"tokenstats", "models"},
+    "scoring": {"tokenstats", "models", "sampling"},
     "preferences": {"tokenstats", "answers", "confidence"},
     "training": {"models"},
     "evaluation": {"tokenstats", "answers", "confidence", "prompts"},

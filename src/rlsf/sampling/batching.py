@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 #: Batches whose prompts are sorted by length together; results come out in request order once a window is done.
-_BATCHES_IN_A_WINDOW = 8
+BATCHES_IN_A_WINDOW = 8
+#: Elements of the logits of one forward pass: 256 MiB in float32.
+LOGITS = 2**26
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class BatchLimits:
 
 def windows(lengths: Sequence[int], limits: BatchLimits) -> Iterator[range]:
     """Consecutive runs of prompts, each of about eight batches."""
-    budget = _BATCHES_IN_A_WINDOW * limits.cached_tokens
+    budget = BATCHES_IN_A_WINDOW * limits.cached_tokens
     start, used = 0, 0
     for position, length in enumerate(lengths):
         used += limits.prompt_cost(length)

@@ -15,7 +15,6 @@ import inspect
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
@@ -24,9 +23,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, LinearAttentionCacheLayerMixin
 
+from rlsf.linear import fast_linears
 from rlsf.models import context_length
 from rlsf.sampling.branches import BranchCache, branching
 from rlsf.sampling.cache import SlabCache, UnforgettingLayer, prefill_cache
+from rlsf.sampling.padding import PaddedPrompts
 
 #: New tokens for which a slab has room from the start; it grows when they are used up.
 _ROOM = 48
@@ -45,34 +46,6 @@ class Rows(Protocol):
     def keep(self, rows: Tensor) -> None:
         """Drop every row not named; row i is then the former row ``rows[i]``."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class PaddedPrompts:
-    """Left-padded prompts: ids and mask [P, L], and how many real tokens each has, [P]."""
-
-    ids: Tensor
-    mask: Tensor
-    lengths: Tensor
-
-    @classmethod
-    def of(cls, prompts: Sequence[Sequence[int]], device: torch.device) -> PaddedPrompts:
-        """Any id does for padding: the mask hides it, whether or not the tokenizer has a padding token."""
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        longest = int(lengths.max())
-        ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
-        mask = (torch.arange(longest) >= longest - lengths.unsqueeze(1)).long()
-        return cls(ids.to(device), mask.to(device), lengths.to(device))
-
-    @property
-    def visible(self) -> Tensor | None:
-        """The mask, None where there is no padding."""
-        return self.mask if bool((self.lengths < self.ids.shape[1]).any()) else None
-
-    @property
-    def positions(self) -> Tensor:
-        """The place of each token in its own prompt; learned absolute positions need it said."""
-        return (self.mask.cumsum(-1) - 1).clamp_(min=0)
 
 
 class CausalModel:
@@ -114,7 +87,7 @@ class CausalModel:
         if any(isinstance(layer, UnforgettingLayer) or not isinstance(layer, DynamicLayer) for layer in cache.layers):
             return False
         tokens = torch.arange(6, device=self.device) % self.vocabulary_size
-        prefix = self._prefill_cached(PaddedPrompts.of([tokens[:4].tolist(), tokens[4:].tolist()], self.device))
+        prefix = self.prefill_cached([tokens[:4].tolist(), tokens[4:].tolist()])
         rows = torch.tensor([0, 0, 1], device=self.device)
         try:
             branched = _trial(prefix.branches(rows, 2), tokens[1:4])
@@ -127,30 +100,63 @@ class CausalModel:
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Prefix:
         """One forward pass over the prompts; equally long ones unless ``mixed_lengths``."""
-        padded = PaddedPrompts.of(prompts, self.device)
-        return _UncachedPrefix(self, padded) if self._cache_option is None else self._prefill_cached(padded)
+        if self._cache_option is None:
+            return _UncachedPrefix(self, PaddedPrompts.of(prompts, self.device))
+        return self.prefill_cached(prompts)
 
-    def _prefill_cached(self, prompts: PaddedPrompts) -> _CachedPrefix:
+    def prefill_cached(self, prompts: Sequence[Sequence[int]]) -> CachedPrefix:
+        """The same for a model with a cache."""
+        padded = PaddedPrompts.of(prompts, self.device)
         cache = prefill_cache(self.model.config) if self.has_plain_cache else DynamicCache(config=self.model.config)
         assert cache is not None
-        logits = self.logits(prompts.ids, prompts.visible, prompts.positions, cache)
-        return _CachedPrefix(self, prompts, cache, logits)
+        logits = self.logits(padded.ids, padded.visible, padded.positions, cache)
+        return CachedPrefix(self, padded, cache, logits)
 
     def logits(
         self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Cache | None, **options: Any
     ) -> Tensor:
         """Logits after the last token of every row, [n, V]."""
+        if self.last_logits_only:
+            options["logits_to_keep"] = 1
+        return self.read(ids, mask, positions, cache, **options)[:, -1]
+
+    def read(
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: Cache | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """One forward pass over ``ids`` [n, t]: the logits that it returns, [n, t, V] unless ``options`` say otherwise.
+
+        Without ``mask`` and ``positions`` every row starts in the first column. What stands after its end is then seen
+        by no token before it.
+        """
         if "use_cache" in self._options:
             options["use_cache"] = cache is not None
         if mask is not None:
             options["attention_mask"] = mask
-        if "position_ids" in self._options:
+        if positions is not None and "position_ids" in self._options:
             options["position_ids"] = positions
-        if self.last_logits_only:
-            options["logits_to_keep"] = 1
         if cache is not None and self._cache_option is not None:
             options[self._cache_option] = cache
-        return self.model(input_ids=ids, **options).logits[:, -1]
+        return self.model(input_ids=ids, **options).logits
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """No gradients, no dropout, fast products; never to be held over a yield: a caller may train in between.
+
+        Not inference mode: buffers that a model caches meanwhile (some rotary embeddings) could not be trained with.
+        """
+        training = [module for module in self.model.modules() if module.training]
+        self.model.eval()
+        try:
+            with torch.no_grad(), fast_linears(self.model):
+                yield
+        finally:
+            for module in training:
+                module.training = True
 
 
 class Prefix(Protocol):
@@ -174,7 +180,9 @@ def _trial(rows: Any, ids: Tensor) -> Tensor:
         return opened.step(ids[:2])
 
 
-class _CachedPrefix:
+class CachedPrefix:
+    """Prompts whose states are cached."""
+
     def __init__(self, model: CausalModel, prompts: PaddedPrompts, cache: Cache, logits: Tensor) -> None:
         self.logits = logits
         self._model, self._prompts, self._cache = model, prompts, cache
@@ -193,17 +201,17 @@ class _CachedPrefix:
             yield _BranchRows(self._model, cache, self._prompts.lengths[prompts])
 
     @contextmanager
-    def copies(self, prompts: Tensor, new_tokens: int) -> Iterator[Rows]:
-        """Rows that own a copy of their prompt's states."""
+    def copies(self, prompts: Tensor, new_tokens: int, room: int = _ROOM) -> Iterator[CopiedRows]:
+        """Rows that own a copy of their prompt's states, with ``room`` for new tokens from the start."""
         if self._model.has_plain_cache:
-            cache: Cache = SlabCache(self._cache, prompts, min(new_tokens, _ROOM))
+            cache: Cache = SlabCache(self._cache, prompts, min(new_tokens, room))
         else:
             cache = copy.deepcopy(self._cache)
             cache.reorder_cache(cast(torch.LongTensor, prompts))
         mask = self._prompts.visible
         if mask is not None:
             mask = torch.cat([mask[prompts], mask.new_ones(len(prompts), new_tokens)], dim=1)
-        yield _CopiedRows(self._model, cache, mask, self._prompts.lengths[prompts], self._prompts.ids.shape[1])
+        yield CopiedRows(self._model, cache, mask, self._prompts.lengths[prompts], self._prompts.ids.shape[1])
 
 
 class _BranchRows:
@@ -221,19 +229,28 @@ class _BranchRows:
         self._positions = self._positions[rows]
 
 
-class _CopiedRows:
+class CopiedRows:
+    """Rows that own the states of their prompts."""
+
     def __init__(self, model: CausalModel, cache: Cache, mask: Tensor | None, lengths: Tensor, width: int) -> None:
         self._model, self._cache, self._mask = model, cache, mask
         self._positions, self._width = lengths.unsqueeze(1), width
 
     def step(self, ids: Tensor) -> Tensor:
-        self._width += 1
+        """As ``Rows.step``."""
+        return self.read(ids.unsqueeze(1))[:, -1]
+
+    def read(self, ids: Tensor) -> Tensor:
+        """Append t tokens to every row, [n, t]; the logits after each, [n, t, V]."""
+        new = ids.shape[1]
+        self._width += new
         mask = None if self._mask is None else self._mask[:, : self._width]
-        logits = self._model.logits(ids.unsqueeze(1), mask, self._positions, self._cache)
-        self._positions = self._positions + 1
-        return logits
+        positions = self._positions + torch.arange(new, device=ids.device)
+        self._positions = self._positions + new
+        return self._model.read(ids, mask, positions, self._cache)
 
     def keep(self, rows: Tensor) -> None:
+        """As ``Rows.keep``."""
         if isinstance(self._cache, SlabCache):
             self._cache.keep(rows)
         else:

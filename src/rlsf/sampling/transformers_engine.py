@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -12,9 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlsf.errors import InputError, ModelError, ResourceError
-from rlsf.linear import fast_linears
 from rlsf.models import eos_token_ids
-from rlsf.sampling.batching import BatchLimits, batches, windows
+from rlsf.sampling.batching import LOGITS, BatchLimits, batches, windows
 from rlsf.sampling.choosing import draw, most_likely
 from rlsf.sampling.config import SamplingConfig
 from rlsf.sampling.decoding import Completion, Decoder, NonFiniteLogits, RowPlan
@@ -27,8 +25,6 @@ from rlsf.traces import Strategy, Trace
 
 #: Prompt tokens of one prefill; bounds its activations.
 _PREFILL_TOKENS = 8192
-#: Elements of the logits of one forward pass: 256 MiB in float32.
-_LOGITS = 2**26
 
 
 class TransformersEngine:
@@ -89,7 +85,7 @@ class TransformersEngine:
             )
 
     def _sample(self, requests: list[SamplingRequest], config: SamplingConfig) -> Iterator[list[Trace]]:
-        with self._inference():
+        with self._causal.inference():
             limits = self._limits(config)
         lengths = [len(request.token_ids) for request in requests]
         stops = self._stop_strings(config.stop)
@@ -98,7 +94,7 @@ class TransformersEngine:
             sampled: dict[int, list[Trace]] = {}
             for batch in batches(window, lengths, limits):
                 members = [requests[position] for position in batch]
-                with self._inference():
+                with self._causal.inference():
                     completions = self._complete(members, config, decoder, limits)
                 sampled.update(zip(batch, self._traces(members, completions, config, stops), strict=True))
             yield from (sampled.pop(position) for position in window)
@@ -109,28 +105,14 @@ class TransformersEngine:
             self._known_stops[stops] = StopStrings(self._tokenizer, stops, self._causal.vocabulary_size)
         return self._known_stops[stops]
 
-    @contextmanager
-    def _inference(self) -> Iterator[None]:
-        """No gradients, no dropout, fast products; never held over a yield, so that a caller may train in between.
-
-        Not inference mode: buffers that a model caches meanwhile (some rotary embeddings) could not be trained with.
-        """
-        training = self._model.training
-        self._model.eval()
-        try:
-            with torch.no_grad(), fast_linears(self._model):
-                yield
-        finally:
-            self._model.train(training)
-
     def _limits(self, config: SamplingConfig) -> BatchLimits:
         prefill_tokens = _PREFILL_TOKENS
         if not self._causal.last_logits_only:
-            prefill_tokens = min(prefill_tokens, _LOGITS // self._causal.vocabulary_size)
+            prefill_tokens = min(prefill_tokens, LOGITS // self._causal.vocabulary_size)
         return BatchLimits(
             rows_per_prompt=config.branches,
             new_tokens=config.max_new_tokens,
-            rows=max(1, _LOGITS // self._causal.vocabulary_size),
+            rows=max(1, LOGITS // self._causal.vocabulary_size),
             cached_tokens=config.batch_tokens,
             prefill_tokens=prefill_tokens,
             mixed_lengths=self._causal.mixed_lengths,

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +91,15 @@ class TokenStatistics:
     def self_certainty(self) -> FloatArray:
         """KL(U || p_t) = logsumexp - mean_logit - log V, in nats, >= 0 (arXiv 2502.18581, eq. 8)."""
         return self.logsumexp - self.mean_logit - np.float32(np.log(self.vocabulary_size))
+
+    @classmethod
+    def missing(cls, length: int, vocabulary_size: int) -> TokenStatistics:
+        """Statistics of tokens that nobody has measured: NaN, and -1 for ``top1_id``."""
+        columns: dict[str, Any] = {
+            name: np.full(length, -1, np.int32) if name == "top1_id" else np.full(length, np.nan, np.float32)
+            for name in STATISTIC_NAMES
+        }
+        return cls(**columns, vocabulary_size=vocabulary_size)
 
     @classmethod
     def concatenate(cls, parts: Sequence[TokenStatistics]) -> TokenStatistics:

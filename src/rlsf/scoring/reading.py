@@ -1,0 +1,144 @@
+"""Teacher forcing: forward passes over sequences that exist, and the statistics of the tokens asked for.
+
+The token at position t is scored by the distribution at t - 1, the one that produced it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rlsf.errors import ModelError
+from rlsf.sampling.batching import LOGITS
+from rlsf.sampling.forward import CausalModel
+from rlsf.scoring.output_head import PostProcessing, UnknownHead, captured_states
+from rlsf.tokenstats.from_hidden import statistics_of_hidden
+from rlsf.tokenstats.from_logits import statistics_of_logits
+from rlsf.tokenstats.head import OutputHead
+from rlsf.tokenstats.parts import StatisticColumns
+
+
+class NotFinite(ModelError):
+    """A distribution of row ``row`` holds NaN or infinity."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"the distributions of row {row} are not finite")
+        self.row = row
+
+
+def right_padded(rows: Sequence[Sequence[int]], starts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids [n, T] padded on the right, and which of them are asked for: those of row i from ``starts[i]`` on.
+
+    Any id does for padding: causal layers let no token before it see it.
+    """
+    longest = max(len(row) for row in rows)
+    ids, keep = np.zeros((len(rows), longest), dtype=np.int64), np.zeros((len(rows), longest), dtype=bool)
+    for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        ids[number, : len(row)] = row
+        keep[number, start : len(row)] = True
+    return torch.from_numpy(ids).to(device), torch.from_numpy(keep).to(device)
+
+
+class LogitsReader:
+    """Reads through the model's own logits, in pieces whose logits fit in 256 MiB where the model allows it."""
+
+    def __init__(self, causal: CausalModel) -> None:
+        self._causal = causal
+
+    def columns(self, ids: Tensor, keep: Tensor) -> StatisticColumns:
+        """Statistics of the tokens selected by ``keep`` [n, T] of right-padded ``ids`` [n, T], row by row."""
+        parts = [self._piece(ids[rows], keep[rows], places) for rows, places in self._pieces(keep)]
+        return StatisticColumns(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+    def _pieces(self, keep: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Some rows and the places of all their selected tokens, or one row and some of the places."""
+        wanted = keep.any(0).nonzero().squeeze(1)
+        width = len(wanted) if self._causal.last_logits_only else keep.shape[1]
+        rows = max(1, LOGITS // (width * self._causal.vocabulary_size))
+        for start in range(0, len(keep), rows):
+            window = slice(start, start + rows)
+            wanted = keep[window].any(0).nonzero().squeeze(1)
+            alone = rows == 1 and self._causal.last_logits_only
+            places = LOGITS // self._causal.vocabulary_size if alone else len(wanted)
+            yield from ((window, some) for some in wanted.split(max(1, places)))
+
+    def _piece(self, ids: Tensor, keep: Tensor, places: Tensor) -> StatisticColumns:
+        inputs = ids[:, : int(places[-1])]
+        if self._causal.last_logits_only:
+            logits = self._causal.read(inputs, logits_to_keep=places - 1)
+        else:
+            logits = self._causal.read(inputs)[:, places - 1]
+        chosen = keep[:, places]
+        columns = statistics_of_logits(logits[chosen], ids[:, places][chosen])
+        _require_finite(columns.logsumexp.isfinite(), chosen)
+        return columns
+
+
+class FusedReader:
+    """Reads through hidden states and the output embedding: logits are never in memory."""
+
+    def __init__(self, causal: CausalModel, layer: nn.Linear, post_processing: PostProcessing) -> None:
+        self.layer, self.post_processing = layer, post_processing
+        self._causal, self._head = causal, post_processing.head_of(layer)
+
+    def columns(self, ids: Tensor, keep: Tensor) -> StatisticColumns:
+        """Statistics of the tokens selected by ``keep`` [n, T] of right-padded ``ids`` [n, T], row by row."""
+        with captured_states(self.layer) as states:
+            self._causal.read(ids[:, :-1])
+        return self.columns_of(only_states(states, len(ids)), ids[:, 1:], keep[:, 1:])
+
+    def share(self, prompts: Sequence[Sequence[int]]) -> SharedPrompts:
+        """Prompts read once for all their completions; equally long ones unless the model can mix lengths."""
+        return SharedPrompts(self, self._causal, prompts)
+
+    def columns_of(self, hidden: Tensor, ids: Tensor, keep: Tensor) -> StatisticColumns:
+        """Statistics of selected tokens of ``ids`` [n, T], which the states ``hidden`` [n, T, d] produced."""
+        states = hidden[keep]
+        _require_finite(states.isfinite().all(-1), keep)
+        return statistics_of_hidden(states, self._output_head(), ids[keep])
+
+    def _output_head(self) -> OutputHead:
+        """Kept while the layer's weights are the same tensor: it remembers what it has computed of them."""
+        if self._head.weight is not self.layer.weight:
+            self._head = self.post_processing.head_of(self.layer)
+        return self._head
+
+
+class SharedPrompts:
+    """Prompts whose states are cached, and the last hidden state of each, which produces first tokens."""
+
+    def __init__(self, reader: FusedReader, causal: CausalModel, prompts: Sequence[Sequence[int]]) -> None:
+        self._reader, self._causal = reader, causal
+        with captured_states(reader.layer) as states:
+            self._prefix = causal.prefill_cached(prompts)
+        self._last = only_states(states, len(prompts))[:, -1:]
+
+    def columns(self, prompts: Tensor, ids: Tensor, keep: Tensor) -> StatisticColumns:
+        """Statistics of the tokens selected by ``keep`` [n, T] of right-padded completions ``ids`` [n, T].
+
+        ``prompts`` [n]: the number of the prompt that each continues.
+        """
+        hidden, new = self._last[prompts], ids.shape[1] - 1
+        if new:
+            with captured_states(self._reader.layer) as states, self._prefix.copies(prompts, new, room=new) as rows:
+                rows.read(ids[:, :-1])
+            hidden = torch.cat([hidden, only_states(states, len(ids))], dim=1)
+        return self._reader.columns_of(hidden, ids, keep)
+
+
+def only_states(states: list[Tensor], rows: int) -> Tensor:
+    """What the last layer was given in its only call, [n, T, d]; ``UnknownHead`` where it was not called so."""
+    if len(states) != 1 or states[0].dim() != 3 or len(states[0]) != rows:
+        shapes = [list(state.shape) for state in states]
+        raise UnknownHead(f"its output embedding was given states of the shapes {shapes} for {rows} rows")
+    return states[0]
+
+
+def _require_finite(finite: Tensor, keep: Tensor) -> None:
+    """``finite`` [N] speaks of the places selected by ``keep`` [n, T]."""
+    if not finite.all():
+        rows = keep.nonzero()[:, 0]
+        raise NotFinite(int(rows[~finite][0]))
