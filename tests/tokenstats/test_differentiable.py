@@ -109,10 +109,10 @@ def assert_gradients(case: Case, names: list[str], tolerance: float, rounding: f
     references = torch.autograd.grad(
         [expected[name] for name in names], parameters(exact_hidden, exact_head), [part.double() for part in upstream]
     )
-    for gradient, reference in zip(gradients, references, strict=True):
+    for gradient, wanted in zip(gradients, references, strict=True):
         assert gradient.dtype == case.dtype
-        error = tolerance * max(reference.abs().max().item(), 1.0)
-        torch.testing.assert_close(gradient.double(), reference, atol=error, rtol=rounding)
+        error = tolerance * max(wanted.abs().max().item(), 1.0)
+        torch.testing.assert_close(gradient.double(), wanted, atol=error, rtol=rounding)
 
 
 @pytest.mark.usefixtures("small_tiles")
