@@ -153,7 +153,7 @@ def test_nothing_of_the_size_of_the_logits_is_allocated() -> None:
         (statistics.entropy - statistics.logprob + statistics.self_certainty).mean().backward()
 
     step()
-    assert 0 < peak_bytes(step) < 24 * 2**20
+    assert 0 < peak_bytes(step) < 32 * 2**20
 
 
 def test_a_frozen_embedding_gets_no_buffer() -> None:
