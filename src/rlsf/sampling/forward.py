@@ -54,7 +54,9 @@ class CausalModel:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         unwrap: Any = getattr(model, "get_base_model", lambda: model)  # a PEFT wrapper hides the signature
-        self._options = frozenset(inspect.signature(type(unwrap()).forward).parameters)
+        architecture = type(unwrap())
+        self.name = architecture.__name__
+        self._options = frozenset(inspect.signature(architecture.forward).parameters)
         self._cache_option = next((name for name in ("past_key_values", "cache_params") if name in self._options), None)
         self.has_plain_cache = self._cache_option == "past_key_values" and prefill_cache(model.config) is not None
         self.mixed_lengths = {"attention_mask", "position_ids"} <= self._options and not self._is_recurrent()
@@ -92,7 +94,7 @@ class CausalModel:
         try:
             branched = _trial(prefix.branches(rows, 2), tokens[1:4])
         except (NotImplementedError, TypeError, RuntimeError) as reason:
-            _log.info("%s cannot share prompts between branches: %s", type(self.model).__name__, reason)
+            _log.info("%s cannot share prompts between branches: %s", self.name, reason)
             return False
         copied = _trial(prefix.copies(rows, 2), tokens[1:4])
         tolerance = 1e-3 if copied.dtype == torch.float32 else 5e-2

@@ -8,6 +8,7 @@ architectures, and some models ignore the name that theirs has; so known numbers
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,8 +93,9 @@ def captured_states(layer: nn.Linear) -> Iterator[list[Tensor]]:
 def find_post_processing(layer: nn.Linear, read: Callable[[Tensor], Tensor]) -> PostProcessing:
     """What happens between the layer and the logits that ``read``, a forward pass over ids [1, 2], returns.
 
-    f(x) = cap(scale x) has scale = f(small) / small and softcap = |f(large)|, unless that is |scale large|. Every token
-    must then agree at two of the numbers sent. Raises ``UnknownHead`` where some does not.
+    Of f(x) = softcap tanh(scale x / softcap) the softcap is |f(large)|, and the scale follows from f(small); without a
+    cap f(large) / large = f(small) / small. Every token must then agree at two of the numbers sent. Raises
+    ``UnknownHead`` where some does not.
     """
     numbers = torch.tensor(_PROBES, dtype=torch.float64, device=layer.weight.device)
     places = torch.arange(len(layer.weight), device=layer.weight.device)
@@ -104,12 +106,13 @@ def find_post_processing(layer: nn.Linear, read: Callable[[Tensor], Tensor]) -> 
     if returned.shape[:2] != sent.shape[:2] or not 2 <= size <= sent.shape[-1]:
         raise UnknownHead(f"its logits have the shape {list(returned.shape)} where {list(sent.shape)} is expected")
     sent, returned = sent[..., :size], returned.double()
-    scale = float(returned[sent == _SMALL][0]) / _SMALL
-    largest = abs(float(returned[sent == _LARGE][0]))
-    if not scale or not 0 < largest < float("inf"):
+    small, large = (float(returned[sent == number][0]) for number in (_SMALL, _LARGE))
+    if not 0 < abs(small) < abs(large) < math.inf:
         raise UnknownHead("its logits do not grow with the outputs of its output embedding")
-    linear = abs(largest - abs(scale * _LARGE)) <= _TOLERANCE * largest
-    found = PostProcessing(scale, None if linear else largest, size)
+    linear = abs(large - small * (_LARGE / _SMALL)) <= _TOLERANCE * abs(large)
+    cap = None if linear else abs(large)
+    scale = (small if cap is None else cap * math.atanh(small / cap)) / _SMALL
+    found = PostProcessing(scale, cap, size)
     expected = found.head_of(layer).finish(sent)
     strange = (expected - returned).abs() > _TOLERANCE * (expected.abs() + abs(scale) * _SMALL)
     if strange.any():

@@ -89,11 +89,14 @@ def trace_windows(traces: Iterable[Trace], bounds: Bounds, batch_tokens: int) ->
         yield window
 
 
-def groups_of(readings: Sequence[Reading]) -> list[list[Reading]]:
-    """Runs of consecutive traces with the same prompt tokens."""
-    return [
-        list(run) for _, run in itertools.groupby(readings, lambda reading: reading.trace.prompt_token_ids.tobytes())
-    ]
+def alone_and_groups(readings: Sequence[Reading], *, share: bool) -> tuple[list[int], list[list[int]]]:
+    """Numbers of the readings to be read whole, and runs of consecutive ones with the same prompt tokens."""
+    if not share:
+        return list(range(len(readings))), []
+    numbers = range(len(readings))
+    runs = itertools.groupby(numbers, lambda number: readings[number].trace.prompt_token_ids.tobytes())
+    groups = [list(run) for _, run in runs]
+    return [group[0] for group in groups if len(group) == 1], [group for group in groups if len(group) > 1]
 
 
 def similar_lengths(lengths: Sequence[int], batch_tokens: int, *, mixed: bool = True) -> list[list[int]]:

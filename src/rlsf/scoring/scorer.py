@@ -15,7 +15,7 @@ from rlsf.errors import InputError, ModelError, ResourceError
 from rlsf.models import ModelConfig, load_model, load_tokenizer
 from rlsf.sampling.forward import CausalModel
 from rlsf.scoring.output_head import last_layer
-from rlsf.scoring.plan import Bounds, Positions, Reading, reading_of, similar_lengths, trace_windows
+from rlsf.scoring.plan import Bounds, Positions, Reading, alone_and_groups, reading_of, similar_lengths, trace_windows
 from rlsf.scoring.reading import FusedReader, LogitsReader, NotFinite, right_padded
 from rlsf.scoring.self_check import Verdict, verdict_on
 from rlsf.tokenstats.parts import StatisticColumns
@@ -162,26 +162,51 @@ class Scorer:
     def _statistics(self, readings: list[Reading]) -> list[TokenStatistics]:
         """Of each reading, the statistics from its start to its end."""
         done: dict[int, TokenStatistics] = {}
-        for batch in similar_lengths([reading.length for reading in readings], self.batch_tokens):
-            done.update(zip(batch, self._read([readings[number] for number in batch]), strict=True))
+        alone, groups = alone_and_groups(readings, share=self._verdict().shares_prompts)
+        for batch in similar_lengths([readings[number].length for number in alone], self.batch_tokens):
+            done.update(self._read_whole(readings, [alone[place] for place in batch]))
+        prompts = [readings[group[0]].prompt for group in groups]
+        mixed = self._causal.mixed_lengths
+        for batch in similar_lengths([len(prompt) for prompt in prompts], self.batch_tokens, mixed=mixed):
+            done.update(self._read_groups(readings, [groups[place] for place in batch]))
         return [done[number] for number in range(len(readings))]
 
-    def _read(self, readings: Sequence[Reading]) -> list[TokenStatistics]:
-        rows = [reading.prompt + reading.completion for reading in readings]
-        starts = [len(reading.trace.prompt_token_ids) + reading.start for reading in readings]
-        reader = self._reader()
-        with self._reading(lambda row: f"trace {readings[row].trace.trace_id!r}"):
+    def _read_whole(self, readings: Sequence[Reading], batch: list[int]) -> dict[int, TokenStatistics]:
+        """Prompts and completions in one row each."""
+        members, reader = [readings[number] for number in batch], self._reader()
+        starts = [len(member.trace.prompt_token_ids) + member.start for member in members]
+        with self._reading(lambda row: _name(members[row])):
+            rows = [member.prompt + member.completion for member in members]
             columns = reader.columns(*right_padded(rows, starts, self._causal.device))
-        return self._cut(columns, readings)
+        return dict(zip(batch, self._cut(columns, members), strict=True))
 
-    def _cut(self, columns: StatisticColumns, readings: Sequence[Reading]) -> list[TokenStatistics]:
-        whole = columns.to_token_statistics(self.vocabulary_size)
-        parts, start = [], 0
-        for reading in readings:
-            end = start + reading.end - reading.start
-            parts.append(whole[start:end])
+    def _read_groups(self, readings: Sequence[Reading], groups: Sequence[list[int]]) -> dict[int, TokenStatistics]:
+        """Prompts once, then the completions over their states."""
+        reader = self._reader()
+        assert isinstance(reader, FusedReader)
+        prompts = [readings[group[0]].prompt for group in groups]
+        with self._reading(lambda row: _name(readings[groups[row][0]])):
+            shared = reader.share(prompts)
+        places = [(number, place) for place, group in enumerate(groups) for number in group]
+        longest = max(len(prompt) for prompt in prompts)
+        done: dict[int, TokenStatistics] = {}
+        for batch in similar_lengths([longest + readings[number].end for number, _ in places], self.batch_tokens):
+            numbers, which = zip(*(places[place] for place in batch), strict=True)
+            members = [readings[number] for number in numbers]
+            with self._reading(lambda row, members=members: _name(members[row])):
+                ids, keep = right_padded(
+                    [member.completion for member in members], [member.start for member in members], self._causal.device
+                )
+                columns = shared.columns(torch.tensor(which, device=ids.device), ids, keep)
+            done.update(zip(numbers, self._cut(columns, members), strict=True))
+        return done
+
+    def _cut(self, columns: StatisticColumns, members: Sequence[Reading]) -> Iterator[TokenStatistics]:
+        whole, start = columns.to_token_statistics(self.vocabulary_size), 0
+        for member in members:
+            end = start + member.end - member.start
+            yield whole[start:end]
             start = end
-        return parts
 
     def _reader(self) -> FusedReader | LogitsReader:
         found = self._verdict().post_processing
@@ -208,3 +233,7 @@ class Scorer:
             ) from None
         except torch.OutOfMemoryError as error:
             raise ResourceError(f"out of memory while scoring: lower batch_tokens={self.batch_tokens}") from error
+
+
+def _name(reading: Reading) -> str:
+    return f"trace {reading.trace.trace_id!r}"

@@ -58,7 +58,7 @@ def verdict_on(causal: CausalModel) -> Verdict:
         with causal.inference():
             known[key] = _Check(causal, layer).verdict()
         if known[key].way == "logits":
-            _log.warning("%s is scored by its logits: %s", type(causal.model).__name__, known[key].reason)
+            _log.warning("%s is scored by its logits: %s", causal.name, known[key].reason)
     return known[key]
 
 
@@ -86,7 +86,7 @@ class _Check:
         return Verdict(way, reason, logits.shape[-1], found, shares)
 
     def _require_causality(self, logits: Tensor) -> None:
-        name = type(self._causal.model).__name__
+        name = self._causal.name
         if logits.isnan().any():
             raise ModelError(f"the logits of {name} are not finite: check the weights")
         one, other = (row.nan_to_num(posinf=0.0, neginf=0.0) for row in logits[:, :3].float())
@@ -125,7 +125,7 @@ class _Check:
         except torch.OutOfMemoryError:
             raise
         except _MISFITS as error:
-            _log.info("%s cannot share prompts: %s", type(self._causal.model).__name__, error)
+            _log.info("%s cannot share prompts: %s", self._causal.name, error)
             return False
         whole = [prompts[prompt] + row for prompt, row in zip(which.tolist(), rows, strict=True)]
         starts = [len(prompts[prompt]) for prompt in which.tolist()]
