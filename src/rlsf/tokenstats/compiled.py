@@ -1,7 +1,7 @@
 """The one pass over the vocabulary as machine code for this processor, built once where there is a C++ compiler.
 
 ``compiled.cpp`` is compiled for the processor at hand into the user's cache folder, in about a second, and loaded from
-there afterwards. It computes what ``parts_by_tiles`` does, with no logits in memory, in about the time that oneDNN takes
+there afterwards. It does what ``parts_by_tiles`` does, with no logits in memory, in about the time that oneDNN needs
 for the bare matrix product (``benchmarks/token_statistics.py``).
 """
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -100,9 +100,7 @@ class _Statistics(torch.autograd.Function):
         temperature: float,
         backend: Backend | None,
     ) -> tuple[Tensor, ...]:
-        # A mean row that is kept may be that of the step before: fused optimizers change weights without a trace.
-        current = replace(head) if weight.requires_grad or (bias is not None and bias.requires_grad) else head
-        columns = statistics_of_hidden(hidden, current, ids, temperature=temperature, backend=backend)
+        columns = statistics_of_hidden(hidden, head, ids, temperature=temperature, backend=backend)
         ctx.save_for_backward(hidden, weight, bias, ids.long(), columns.logsumexp, columns.entropy)
         # Not the head itself: its tensors must come back through the hooks of saved tensors, which may have moved them.
         ctx.numbers = (head.scale, head.softcap, head.vocabulary_size)

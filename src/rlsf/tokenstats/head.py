@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,14 +15,30 @@ from rlsf.errors import InputError
 _SUMMING = 2**20
 
 
+class _MeanRow(NamedTuple):
+    """Means over the vocabulary, and of which weights: their places and versions, and some of their elements."""
+
+    key: tuple[int, ...]
+    seen: Tensor
+    weight: Tensor
+    bias: float
+
+
+def _some_elements(weights: Tensor, count: int = 4096) -> Tensor:
+    """Elements spread over rows and columns, in float32."""
+    places = torch.arange(count, device=weights.device)
+    rows = places * len(weights) // count
+    return (weights[rows] if weights.dim() == 1 else weights[rows, places * 7919 % weights.shape[1]]).float()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class OutputHead:
     """z(h) = cap(scale (W h + b)) with cap(x) = x, or softcap tanh(x / softcap) (Gemma 2, arXiv 2408.00118, section 2).
 
-    ``weight`` W is [V, d], ``bias`` b [V] or None; -inf in it masks a token. ``scale`` multiplies (Cohere's
-    ``logit_scale``; Granite divides by its ``logits_scaling``). ``vocabulary_size`` below V leaves the last rows out,
-    where an embedding is padded with rows that stand for no token; by default all rows count, as in the model's own
-    softmax.
+    ``weight`` W is [V, d], ``bias`` b [V] or None; -inf in it masks a token, or gives it -softcap under a soft cap.
+    ``scale`` multiplies (Cohere's ``logit_scale``; Granite divides by its ``logits_scaling``). A ``vocabulary_size``
+    below V leaves the last rows out, where an embedding is padded with rows that stand for no token; by default all
+    rows count, as in the model's own softmax.
 
     Raises ``InputError`` for shapes, devices or numbers that do not fit together.
     """
@@ -31,7 +48,7 @@ class OutputHead:
     scale: float = 1.0
     softcap: float | None = None
     vocabulary_size: int = 0
-    _means: dict[tuple[int, ...], tuple[Tensor, float]] = field(default_factory=dict, init=False, repr=False)
+    _kept: list[_MeanRow] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.weight.dim() != 2 or len(self.weight) < 2:
@@ -69,15 +86,16 @@ class OutputHead:
     def mean_row(self) -> tuple[Tensor, float]:
         """Mean over the vocabulary of the rows of W, [d] in float32, and of b; kept until the weights change.
 
-        A change is noticed by the version that PyTorch counts for every in-place operation; writing through
-        ``weight.data`` hides it.
+        A change is noticed by the version that PyTorch counts, and, as fused optimisers do not count, by 4096 elements
+        spread over the weights.
         """
-        parts = [part for part in (self.weight, self.bias) if part is not None]
+        parts = [part.detach() for part in (self.weight, self.bias) if part is not None]
         key = tuple(number for part in parts for number in (part.data_ptr(), part._version))
-        if key not in self._means:
-            self._means.clear()
-            self._means[key] = (self._sum_rows() / self.vocabulary_size).float(), self._mean_bias()
-        return self._means[key]
+        seen = torch.cat([_some_elements(part) for part in parts])
+        if not (self._kept and self._kept[0].key == key and torch.equal(self._kept[0].seen, seen)):
+            mean = (self._sum_rows() / self.vocabulary_size).float()
+            self._kept[:] = [_MeanRow(key, seen, mean, self._mean_bias())]
+        return self._kept[0].weight, self._kept[0].bias
 
     @torch.no_grad()
     def _sum_rows(self) -> Tensor:

@@ -12,7 +12,7 @@ from rlsf.tokenstats.parts import VocabularyParts
 
 #: Tokens of a tile, and bytes of the weights of one where they are copied in float32.
 _TOKENS = 2048
-_COPIED_BYTES = 8 * 2**20
+_COPIED_BYTES = 4 * 2**20
 #: Tokens of a tile on other devices than a CPU.
 _DEVICE_TOKENS = 16384
 
@@ -24,30 +24,44 @@ def parts_by_tiles(
 
     ``total`` asks for the sums of logits, ``above`` [r] (the logits of ``ids``) for the counts above them.
     """
-    width = tile_width(head, hidden.device, copied=head.weight.dtype != torch.float32)
+    dtype = product_dtype(hidden, head)
+    width = tile_width(head, hidden.device, copied=head.weight.dtype != dtype)
     starts = range(0, head.vocabulary_size, width)
+    # Everything that lasts is allocated first: between tiles it would pin the memory that they leave behind.
+    parts = _allocate(len(starts), ids, total=total, above=above is not None)
     scratch = hidden.new_empty((2, len(hidden), width), dtype=torch.float32)
-    parts: list[tuple[Tensor, ...]] = []
+    weights = None if head.weight.dtype == dtype else head.weight.new_empty((width, head.width), dtype=dtype)
     masks = head.bias is not None and bool(head.bias.isneginf().any())
-    states = hidden.to(product_dtype(hidden, head))
-    for start in starts:
-        end = min(start + width, head.vocabulary_size)
-        bias = None if head.bias is None else head.bias[start:end]
-        logits = tile_logits(states, head.weight[start:end], bias, head, temperature)
-        inside = (ids >= start) & (ids < end)
-        mine = logits.gather(1, (ids - start).clamp(0, end - start - 1).unsqueeze(1)).squeeze(1)
-        extras = [mine.where(inside, -torch.inf)]
-        if total:
-            extras.append(logits.sum(-1))
-        if above is not None:
-            extras.append((logits > above.unsqueeze(1)).sum(-1) - (inside & (mine > above)).long())
+    states = hidden.to(dtype)
+    for number, start in enumerate(starts):
+        tokens = slice(start, min(start + width, head.vocabulary_size))
+        count = tokens.stop - start
+        weight = head.weight[tokens] if weights is None else weights[:count].copy_(head.weight[tokens])
+        bias = None if head.bias is None else head.bias[tokens]
+        logits = tile_logits(states, weight, bias, head, temperature)
+        inside = (ids >= start) & (ids < tokens.stop)
+        mine = logits.gather(1, (ids - start).clamp(0, count - 1).unsqueeze(1)).squeeze(1)
+        parts.chosen[number] = mine.where(inside, -torch.inf)
+        if parts.total is not None:
+            parts.total[number] = logits.sum(-1)
+        if above is not None and parts.above is not None:
+            parts.above[number] = (logits > above.unsqueeze(1)).sum(-1) - (inside & (mine > above)).long()
         if masks:
             logits.clamp_(min=MASKED)
-        folded = fold(_padded(logits, scratch[0]), scratch[1][:, : _whole(end - start)].unsqueeze(1))
-        parts.append((*folded._replace(top1_id=folded.top1_id + start), *extras))
-    columns = [torch.stack(values, dim=1) for values in zip(*parts, strict=True)]
+        folded = fold(_padded(logits, scratch[0]), scratch[1][:, : _whole(count)].unsqueeze(1))
+        for name, values in folded._replace(top1_id=folded.top1_id + start)._asdict().items():
+            getattr(parts, name)[number] = values
+    return VocabularyParts(*(None if column is None else column.T for column in parts))
+
+
+def _allocate(count: int, ids: Tensor, *, total: bool, above: bool) -> VocabularyParts:
+    """Room for ``count`` parts of the rows of ``ids`` [r], each [count, r]."""
+    shape = (count, len(ids))
+    top1, top2, excess, expectation, chosen = ids.new_empty((5, *shape), dtype=torch.float32)
     return VocabularyParts(
-        *columns[:6], total=columns[6] if total else None, above=columns[-1] if above is not None else None
+        *(top1, top2, ids.new_empty(shape), excess, expectation, chosen),
+        total=torch.empty_like(top1) if total else None,
+        above=ids.new_empty(shape) if above else None,
     )
 
 
