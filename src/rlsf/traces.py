@@ -119,7 +119,7 @@ def _lists(table: pa.Table, name: str) -> list[np.ndarray]:
 
 
 def table_to_traces(table: pa.Table) -> list[Trace]:
-    """The inverse of ``traces_to_table``."""
+    """The inverse of ``traces_to_table``; a table without columns of statistics makes traces whose own are missing."""
     scalars: dict[str, Sequence[Any]] = {
         name: table.column(name).to_pylist()
         for name in (
@@ -127,12 +127,16 @@ def table_to_traces(table: pa.Table) -> list[Trace]:
             *("answer", "answer_start", "answer_end", "failure"),
         )
     }
-    lists = {name: _lists(table, name) for name in ("prompt_token_ids", "token_ids", *STATISTIC_NAMES)}
+    measured = STATISTIC_NAMES[0] in table.column_names
+    names = ("prompt_token_ids", "token_ids", *(STATISTIC_NAMES if measured else ()))
+    lists = {name: _lists(table, name) for name in names}
     traces = []
     for row in range(table.num_rows):
-        statistics = TokenStatistics(
-            *(lists[name][row] for name in STATISTIC_NAMES), vocabulary_size=scalars["vocabulary_size"][row]
-        )
+        size = scalars["vocabulary_size"][row]
+        if measured:
+            statistics = TokenStatistics(*(lists[name][row] for name in STATISTIC_NAMES), vocabulary_size=size)
+        else:
+            statistics = TokenStatistics.missing(len(lists["token_ids"][row]), size)
         text = scalars["answer"][row]
         answer = None if text is None else Answer(text, scalars["answer_start"][row], scalars["answer_end"][row])
         traces.append(

@@ -14,6 +14,7 @@ from rlsf.cli.check import check
 from rlsf.cli.demo import demo
 from rlsf.cli.recipes import recipes
 from rlsf.cli.run import run
+from rlsf.cli.score import score
 from rlsf.cli.stages import evaluate, rank, report, sample, train
 from rlsf.errors import RlsfError
 
@@ -29,7 +30,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 #: In the order of the work; importing them imports no model library.
-for place, command in enumerate((demo, check, run, sample, rank, train, evaluate, report, recipes)):
+for place, command in enumerate((demo, check, run, sample, rank, train, evaluate, report, score, recipes)):
     name = "eval" if command is evaluate else command.__name__
     app.command(command, name=name, sort_key=place, help_epilogue="")
 

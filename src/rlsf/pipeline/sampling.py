@@ -24,7 +24,8 @@ from rlsf.sampling.engine import SamplingRequest
 from rlsf.sampling.pool import engine_for
 from rlsf.traces import Trace, table_to_traces, traces_to_table
 
-_STAMP = b"rlsf.inputs"
+#: Under this key a shard says what it was made from.
+STAMP = b"rlsf.inputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def make_shard(task: ShardTask) -> ShardCounts:
     engine = engine_for(task.model)  # pyright: ignore[reportArgumentType]  frozen models are hashable
     groups = list(engine.sample(task.requests, task.sampling))
     traces = find_answers(engine, engine.tokenizer, groups, task.choices, task.answer)
-    table = traces_to_table(traces).replace_schema_metadata({_STAMP: task.stamp.encode()})
+    table = traces_to_table(traces).replace_schema_metadata({STAMP: task.stamp.encode()})
     with atomic_path(Path(task.path)) as partial:
         pq.write_table(table, partial, compression="zstd")
     return ShardCounts.of(traces)
@@ -157,7 +158,7 @@ def requests(run: Run, prompts: Sequence[Prompt], seed: int) -> Iterator[Samplin
 def _read_counts(path: Path, stamp: str) -> ShardCounts | None:
     if not path.exists():
         return None
-    if (pq.read_schema(path).metadata or {}).get(_STAMP) != stamp.encode():
+    if (pq.read_schema(path).metadata or {}).get(STAMP) != stamp.encode():
         return None
     return ShardCounts.of(table_to_traces(pq.read_table(path)))
 
