@@ -1,4 +1,4 @@
-"""Every architecture: without logits, padded on any side and over shared prompts, the numbers of its ordinary logits."""
+"""Every architecture: the numbers of its ordinary logits, padded on any side and over shared prompts."""
 
 from __future__ import annotations
 

@@ -83,6 +83,8 @@ class Scorer:
         ``ModelError`` where the model's states are not finite.
         """
         ids, keep = self._aligned(input_ids, attention_mask, keep)
+        if not keep.any():
+            return StatisticColumns(*torch.empty(7, 0, device=keep.device))._replace(top1_id=ids.new_empty(0))
         ends = (keep * torch.arange(1, keep.shape[1] + 1, device=keep.device)).amax(1).tolist()
         rows = [row for row, end in enumerate(ends) if end]
         offsets = keep.sum(1).cumsum(0) - keep.sum(1)
@@ -96,8 +98,6 @@ class Scorer:
             reader = self._reader()
             with self._reading(lambda row, chosen=chosen: f"row {int(chosen[row])}"):
                 parts.append(reader.columns(ids[chosen, :width], kept))
-        if not parts:
-            return StatisticColumns(*torch.empty(7, 0, device=keep.device))._replace(top1_id=ids.new_empty(0))
         order = torch.cat(places).argsort()
         return StatisticColumns(*(torch.cat(columns)[order] for columns in zip(*parts, strict=True)))
 

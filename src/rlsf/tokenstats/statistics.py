@@ -85,7 +85,8 @@ class TokenStatistics:
         published code subtracts the second largest probability instead, which differs only for tokens of
         rank three or lower, where it turns negative.
         """
-        return np.where(self.logprob >= self.top1_logprob, self.top_gap, np.float32(0.0))
+        # In this order, what is missing (NaN) stays missing.
+        return np.where(self.logprob < self.top1_logprob, np.float32(0.0), self.top_gap)
 
     @property
     def self_certainty(self) -> FloatArray:
