@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from float64_reference import largest_relative_error, logits_of_head
 
 from rlsf.errors import InputError
 from rlsf.tokenstats import compiled
 from rlsf.tokenstats.backend import VARIABLE, choose_backend, survey
-from rlsf.tokenstats.from_hidden import statistics_of_hidden
+from rlsf.tokenstats.from_hidden import statistics_and_ranks_of_hidden, statistics_of_hidden
 from rlsf.tokenstats.head import OutputHead
 
 CPU = torch.device("cpu")
@@ -93,6 +95,30 @@ def test_a_cache_folder_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, tmp
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert_falls_back("file")
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="instruction sets of x86")
+@pytest.mark.parametrize("processor", ["x86-64", "x86-64-v3"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_older_processors(
+    processor: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Vectors of 4 and 8 numbers instead of 16, no products of bfloat16; the oldest ones cannot read float16."""
+    flags = tuple(flag.replace("native", processor) for flag in compiled._COMPILE)
+    monkeypatch.setattr(compiled, "_COMPILE", flags)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp()))
+    compiled.library.cache_clear()
+    library = compiled.library()
+    assert (library.pairs, library.reads_float16) == (False, processor == "x86-64-v3")
+    assert chosen(dtype) == ("tiles" if dtype == torch.float16 and processor == "x86-64" else "compiled")
+    random = torch.Generator().manual_seed(0)
+    hidden, weight = torch.randn(45, 97, generator=random).to(dtype), torch.randn(5003, 97, generator=random).to(dtype)
+    head, ids = OutputHead(weight, scale=0.3, softcap=20.0), torch.randint(5003, (45,), generator=random)
+    columns, ranks = statistics_and_ranks_of_hidden(hidden, head, ids)
+    logits = logits_of_head(hidden, head)
+    assert largest_relative_error(columns, logits, ids) < 1e-6
+    assert ((ranks - 1 - (logits > logits.gather(1, ids.unsqueeze(1))).sum(1)).abs() <= 1).all()
 
 
 @needs_compiler

@@ -21,8 +21,10 @@
 constexpr int LANES = 16, GROUP = 14;  // 28 of 32 registers hold sums
 #elif defined(__AVX2__)
 constexpr int LANES = 8, GROUP = 6;  // 12 of 16
+#elif defined(__aarch64__)
+constexpr int LANES = 4, GROUP = 12;  // 24 of 32
 #else
-constexpr int LANES = 4, GROUP = 8;
+constexpr int LANES = 4, GROUP = 6;  // 12 of 16
 #endif
 constexpr int PANEL = 2 * LANES;  // tokens multiplied at once
 constexpr long CHAIN = 256;       // longest chain of additions into one register: accuracy
