@@ -6,7 +6,7 @@
 // registers. A group's logits are then folded into the state of its rows: the two largest logits, sum exp(z - top1)
 // and sum exp(z - top1) (z - top1). Sums are taken in the same order whatever the number of threads or of other rows.
 //
-// Built on the user's machine by rlsf.tokenstats.compiled, with OpenMP as PyTorch has it. GCC 10 or newer.
+// Built on the user's machine by rlsf.tokenstats.compiled with GCC (10 or newer), on the OpenMP threads of PyTorch.
 
 #include <cmath>
 #include <cstdint>

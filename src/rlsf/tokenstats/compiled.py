@@ -67,9 +67,9 @@ class Library(NamedTuple):
 @cache
 def library() -> Library:
     """Compile once, load once a process."""
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
     if platform.system() != "Linux" or not compiler:
-        return Library(None, "no C++ compiler (c++, g++ or CXX)" if not compiler else f"not on {platform.system()}")
+        return Library(None, "no C++ compiler (g++, c++ or CXX)" if not compiler else f"not on {platform.system()}")
     try:
         code = ctypes.CDLL(str(_built(compiler)))
     except subprocess.CalledProcessError as error:
