@@ -57,7 +57,9 @@ def test_every_package_is_a_room() -> None:
     assert packages == set(ALLOWED)
 
 
-@pytest.mark.parametrize("module", ["rlsf", "rlsf.cli", "rlsf.recipes", "rlsf.answers", "rlsf.evaluation.config"])
+@pytest.mark.parametrize(
+    "module", ["rlsf", "rlsf.scoring", "rlsf.cli", "rlsf.recipes", "rlsf.answers", "rlsf.evaluation.config"]
+)
 def test_import_is_light(module: str) -> None:
     code = f"import {module}, sys; print(sorted({{'torch', 'transformers', 'trl', 'datasets'}} & set(sys.modules)))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

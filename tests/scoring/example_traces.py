@@ -52,8 +52,8 @@ def groups_of_traces(prompts: Sequence[int], completions: Sequence[int]) -> list
 @torch.no_grad()
 def ordinary_logits(model: PreTrainedModel, prompt: Sequence[int], completion: Sequence[int]) -> Tensor:
     """Of every token of the completion, the logits that produced it: one row, no padding, no cache."""
-    ids = torch.tensor([[*prompt, *completion]], device=model.device)
-    return model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
+    ids = torch.tensor([[*prompt, *completion[:-1]]], device=model.device)
+    return model(input_ids=ids).logits[0, len(prompt) - 1 :]
 
 
 def assert_statistics(found: Trace, model: PreTrainedModel, tolerance: float) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +22,7 @@ from float64_reference import assert_matches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import rlsf
 from rlsf.answers import Answer
@@ -123,22 +121,87 @@ def test_only_the_answers(name: str) -> None:
         assert part.statistics.vocabulary_size == VOCABULARY
 
 
-def test_an_answer_is_read_no_further_than_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    scorer = Scorer(tiny_model("llama"))
-    widths = []
+def shapes_read(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Of every forward pass from here on, the shape of its ids."""
+    shapes: list[tuple[int, ...]] = []
     forward = type(scorer.model).forward
 
-    def counting(self: PreTrainedTokenizerFast, input_ids: torch.Tensor, **options: object) -> object:
-        widths.append(tuple(input_ids.shape))
+    def noting(self: PreTrainedModel, input_ids: torch.Tensor, **options: object) -> object:
+        shapes.append(tuple(input_ids.shape))
         return forward(self, input_ids=input_ids, **options)
 
-    monkeypatch.setattr(scorer.model, "forward", counting.__get__(scorer.model))
+    monkeypatch.setattr(scorer.model, "forward", noting.__get__(scorer.model))
+    return shapes
+
+
+def test_an_answer_is_read_no_further_than_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = Scorer(tiny_model("llama"))
+    shapes = shapes_read(scorer, monkeypatch)
     traces = [
         trace(tokens(5, 1), tokens(40, index), index=index, answer=Answer("1", 0, end))
         for index, end in enumerate((1, 3, 4))
     ]
     list(scorer.score(traces, positions="answer"))
-    assert widths == [(1, 5), (3, 3)], "the prompt once, then all but the last token of each answer"
+    assert shapes == [(1, 5), (3, 3)], "the prompt once, then all but the last token of each answer"
+
+
+@pytest.mark.parametrize("batch_tokens", [8192, 40])
+def test_a_prompt_is_read_once_for_all_its_traces(batch_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = Scorer(tiny_model("llama"), batch_tokens=batch_tokens)
+    shapes = shapes_read(scorer, monkeypatch)
+    one, other, lone = (tokens(length, length) for length in (8, 6, 7))
+    prompts = [one, other, one, lone, other, one]
+    traces = [trace(prompt, tokens(5, number), index=number) for number, prompt in enumerate(prompts)]
+    scored = list(scorer.score(traces))
+    if batch_tokens == 8192:
+        assert shapes == [(1, 11), (2, 8), (5, 4)], "the lone row whole, two prompts, five completions"
+    else:
+        assert max(rows * width for rows, width in shapes) <= 40
+        assert sum(rows for rows, width in shapes if width == 4) == 5
+    for found in scored:
+        assert_statistics(found, scorer.model, 2e-5)
+
+
+def test_rows_that_begin_alike_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = Scorer(tiny_model("llama"))
+    shapes = shapes_read(scorer, monkeypatch)
+    prompt = tokens(8, 1)
+    ids = torch.tensor([prompt + tokens(5, number) for number in range(4)])
+    keep = torch.zeros_like(ids, dtype=torch.bool)
+    keep[:, 8:] = True
+    keep[:, 10] = False
+    columns = scorer.statistics(ids, torch.ones_like(ids), keep)
+    assert shapes == [(1, 8), (4, 4)]
+    logits = torch.cat([ordinary_logits(scorer.model, prompt, row[8:].tolist()) for row in ids])
+    assert_matches(columns, logits[keep[:, 8:].flatten()], ids[keep], 2e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "bloom"])
+def test_padding_needs_no_positions_beyond_the_context(name: str) -> None:
+    scorer = Scorer(tiny_model(name))
+    lengths = [(250, 3), (250, 6), (10, 240), (10, 5)]
+    traces = [trace(tokens(prompt, prompt), tokens(size, size), index=size) for prompt, size in lengths]
+    for scored in scorer.score(traces):
+        assert_statistics(scored, scorer.model, 5e-5)
+
+
+def test_positions_that_turn_otherwise_in_long_sequences() -> None:
+    """LongRoPE chooses its factors by the longest sequence of a batch."""
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "original_max_position_embeddings": 16,
+        "short_factor": [1.0] * 4,
+        "long_factor": [3.0] * 4,
+    }
+    scorer = Scorer(tiny_model("phi3", rope_parameters=rope, original_max_position_embeddings=16))
+    traces = groups_of_traces(prompts=[6, 9], completions=[3, 8, 9, 11, 12, 30])
+    for scored in scorer.score(traces):
+        assert_statistics(scored, scorer.model, 2e-5)
+    [alone] = scorer.score(traces[:1])
+    long = trace(traces[0].prompt_token_ids, [*traces[0].token_ids, *tokens(40, 5)])
+    [longer] = scorer.score([long])
+    assert abs(alone.statistics.logprob - longer.statistics.logprob[:3]).max() > 1e-2, "the factors must matter"
 
 
 @pytest.mark.parametrize("name", ["llama", "openai-gpt"])
@@ -230,7 +293,7 @@ def test_logits_that_would_not_fit_are_taken_in_pieces(monkeypatch: pytest.Monke
     sizes: list[int] = []
     model.lm_head.register_forward_hook(lambda module, inputs, output: sizes.append(output.numel()))
     for most in (1, 4 * VOCABULARY, 60 * VOCABULARY):
-        monkeypatch.setattr("rlsf.scoring.reading.LOGITS", most)
+        monkeypatch.setattr("rlsf.scoring.readers.LOGITS", most)
         sizes.clear()
         scored = list(scorer.score(groups_of_traces([5, 9], [1, 8, 3])))
         assert max(sizes) <= max(most, VOCABULARY)
@@ -264,10 +327,10 @@ def test_a_trace_as_long_as_the_context(scorer: Scorer) -> None:
 @pytest.mark.parametrize(
     ("ids", "mask", "keep", "message"),
     [
-        ([[5, 6]], [[1, 1]], [[True, True]], "first token of row 0"),
+        ([[5, 6]], [[1, 1]], [[True, True]], "row 0 has no prompt"),
         ([[5, 6]], [[1, 0]], [[False, True]], "padding in row 0"),
         ([[5, 6], [5, VOCABULARY]], [[1, 1]] * 2, [[False, True]] * 2, f"row 1 holds token id {VOCABULARY}"),
-        ([[5] * 257], [[1] * 257], [[False] * 256 + [True]], "257 tokens is longer"),
+        ([[5] * 257], [[1] * 257], [[False] * 256 + [True]], "row 0 has 257 tokens"),
         ([[5, 6]], [[1, 1, 1]], [[False, True]], "shapes"),
         ([5, 6], [1, 1], [False, True], "shapes"),
         ([[5, 6]], [[1, 1]], [[0, 1]], "boolean"),
@@ -289,6 +352,11 @@ def test_states_that_are_no_numbers_name_the_trace(alone: bool) -> None:
     traces = [trace([5, 6], [7, 8, 9], prompt_id="good"), bad]
     with pytest.raises(ModelError, match="trace 'bad#0' are not finite"):
         list(scorer.score([bad] if alone else traces))
+
+
+def test_positions_that_do_not_exist(scorer: Scorer) -> None:
+    with pytest.raises(InputError, match="positions='answers': use completion or answer"):
+        scorer.score([], positions="answers")  # type: ignore[arg-type]
 
 
 def test_a_bound_on_tokens_below_one() -> None:
@@ -319,12 +387,7 @@ def test_from_a_folder(tmp_path: Path) -> None:
     assert_statistics(scored, model, 2e-5)
 
 
-def test_the_name_alone_imports_no_torch() -> None:
-    code = (
-        "import sys, rlsf, rlsf.scoring; assert 'torch' not in sys.modules;"
-        "from rlsf import Scorer; assert 'torch' in sys.modules; print(Scorer.__module__)"
-    )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "rlsf.scoring.scorer"
+def test_the_scorer_by_its_short_name() -> None:
+    assert rlsf.Scorer is Scorer
     with pytest.raises(AttributeError, match="Scorre"):
         _ = rlsf.Scorre

@@ -69,6 +69,14 @@ class CausalModel:
         """Most tokens of a sequence, None where the model has no positions to run out of."""
         return context_length(self.model)
 
+    @property
+    def turning_length(self) -> int | None:
+        """Tokens beyond which all positions of a sequence turn otherwise (LongRoPE, arXiv 2402.13753); None: never."""
+        parameters = getattr(self.model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
+        kinds = [kind for kind in (parameters, *parameters.values()) if isinstance(kind, dict)]
+        long = [kind for kind in kinds if kind.get("rope_type") == "longrope"]
+        return min((kind["original_max_position_embeddings"] for kind in long), default=None)
+
     def _is_recurrent(self) -> bool:
         if self.has_plain_cache:
             return False
@@ -242,12 +250,19 @@ class CopiedRows:
         """As ``Rows.step``."""
         return self.read(ids.unsqueeze(1))[:, -1]
 
-    def read(self, ids: Tensor) -> Tensor:
-        """Append t tokens to every row, [n, t]; the logits after each, [n, t, V]."""
+    def read(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Append t tokens to every row, [n, t]; the logits after each, [n, t, V].
+
+        What stands after the first ``lengths`` [n] of them is padding, after which no row can go on. It repeats the
+        last position: others might be none that the model has.
+        """
         new = ids.shape[1]
         self._width += new
         mask = None if self._mask is None else self._mask[:, : self._width]
-        positions = self._positions + torch.arange(new, device=ids.device)
+        places = torch.arange(new, device=ids.device)
+        if lengths is not None:
+            places = torch.minimum(places, (lengths - 1).clamp(min=0).unsqueeze(1))
+        positions = self._positions + places
         self._positions = self._positions + new
         return self._model.read(ids, mask, positions, self._cache)
 

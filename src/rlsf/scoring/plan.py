@@ -1,11 +1,14 @@
-"""Which tokens of which traces are read together."""
+"""Which tokens are to be scored, and which of them are read together."""
 
 from __future__ import annotations
 
-import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rlsf.errors import InputError
 from rlsf.sampling.batching import BATCHES_IN_A_WINDOW, BatchLimits, batches
@@ -14,28 +17,22 @@ from rlsf.traces import Trace
 Positions = Literal["completion", "answer"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """A trace whose tokens from ``start`` to ``end`` are to be scored; what follows need not be read."""
+    """A sequence in two parts, its tokens to score all in the second: ``keep`` [C] over ``completion`` [C].
 
-    trace: Trace
-    start: int
-    end: int
+    The completion ends with a token to score: what follows need not be read. ``name`` is for errors.
+    """
 
-    @property
-    def prompt(self) -> list[int]:
-        """The prompt's token ids."""
-        return self.trace.prompt_token_ids.tolist()
-
-    @property
-    def completion(self) -> list[int]:
-        """The completion's token ids as far as they are read."""
-        return self.trace.token_ids[: self.end].tolist()
+    name: str
+    prompt: NDArray[np.integer]
+    completion: NDArray[np.integer]
+    keep: NDArray[np.bool_]
 
     @property
     def length(self) -> int:
-        """Tokens of prompt and completion."""
-        return len(self.trace.prompt_token_ids) + self.end
+        """Tokens of both parts."""
+        return len(self.prompt) + len(self.completion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,33 +42,40 @@ class Bounds:
     vocabulary_size: int
     context_length: int | None
 
-    def check(self, trace: Trace) -> None:
-        """Raise ``InputError`` for a trace that cannot be scored."""
-        prompt, completion = trace.prompt_token_ids, trace.token_ids
-        if not len(prompt):
-            raise InputError(f"trace {trace.trace_id!r} has no prompt: nothing produced its first token")
-        if not len(completion):
-            raise InputError(f"trace {trace.trace_id!r} has no tokens to score")
+    def check(self, name: str, prompt: NDArray[np.integer], completion: NDArray[np.integer]) -> None:
+        """Raise ``InputError`` for a sequence that cannot be scored."""
         length = len(prompt) + len(completion)
+        if not len(prompt):
+            raise InputError(f"{name} has no prompt: nothing produced its first token")
+        if not len(completion):
+            raise InputError(f"{name} has no tokens to score")
         if self.context_length is not None and length > self.context_length:
             raise InputError(
-                f"trace {trace.trace_id!r} has {length} tokens with its prompt and the model's context"
-                f" {self.context_length}: leave it out or score it with a model with a longer context"
+                f"{name} has {length} tokens with its prompt and the model's context {self.context_length}: leave it"
+                " out or score it with a model with a longer context"
             )
-        for name, ids in (("prompt", prompt), ("completion", completion)):
+        for part, ids in (("prompt", prompt), ("completion", completion)):
             strange = ids[(ids < 0) | (ids >= self.vocabulary_size)]
             if len(strange):
                 raise InputError(
-                    f"the {name} of trace {trace.trace_id!r} holds token id {strange[0]}, outside the model's"
-                    f" vocabulary of {self.vocabulary_size}: score it with the model whose tokenizer made it"
+                    f"the {part} of {name} holds token id {strange[0]}, outside the model's vocabulary of"
+                    f" {self.vocabulary_size}: score it with the model whose tokenizer made it"
                 )
 
 
 def reading_of(trace: Trace, positions: Positions) -> Reading | None:
     """What is to be scored of a trace; None where it has no answer."""
-    if positions == "completion":
-        return Reading(trace, 0, len(trace.token_ids))
-    return None if trace.answer is None else Reading(trace, trace.answer.start, trace.answer.end)
+    start, end = 0, len(trace.token_ids)
+    if positions == "answer":
+        if trace.answer is None:
+            return None
+        start, end = trace.answer.start, trace.answer.end
+    return Reading(trace_name(trace), trace.prompt_token_ids, trace.token_ids[:end], np.arange(end) >= start)
+
+
+def trace_name(trace: Trace) -> str:
+    """How a trace is named in errors."""
+    return f"trace {trace.trace_id!r}"
 
 
 def trace_windows(traces: Iterable[Trace], bounds: Bounds, batch_tokens: int) -> Iterator[list[Trace]]:
@@ -79,7 +83,7 @@ def trace_windows(traces: Iterable[Trace], bounds: Bounds, batch_tokens: int) ->
     window: list[Trace] = []
     used = 0
     for trace in traces:
-        bounds.check(trace)
+        bounds.check(trace_name(trace), trace.prompt_token_ids, trace.token_ids)
         window.append(trace)
         used += len(trace.prompt_token_ids) + len(trace.token_ids)
         if used >= BATCHES_IN_A_WINDOW * batch_tokens:
@@ -89,14 +93,38 @@ def trace_windows(traces: Iterable[Trace], bounds: Bounds, batch_tokens: int) ->
         yield window
 
 
-def alone_and_groups(readings: Sequence[Reading], *, share: bool) -> tuple[list[int], list[list[int]]]:
-    """Numbers of the readings to be read whole, and runs of consecutive ones with the same prompt tokens."""
-    if not share:
-        return list(range(len(readings))), []
-    numbers = range(len(readings))
-    runs = itertools.groupby(numbers, lambda number: readings[number].trace.prompt_token_ids.tobytes())
-    groups = [list(run) for _, run in runs]
-    return [group[0] for group in groups if len(group) == 1], [group for group in groups if len(group) > 1]
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Batches of numbers of readings: those read whole, and groups of each that share a prompt."""
+
+    whole: list[list[int]]
+    shared: list[list[list[int]]]
+
+
+def plan(
+    readings: Sequence[Reading], batch_tokens: int, *, share: bool, mixed_lengths: bool, turning_length: int | None
+) -> Plan:
+    """What to read together, in at most ``batch_tokens`` tokens a pass.
+
+    ``share``: whether the states of prompts can be; ``mixed_lengths``: of prompts of several lengths in one batch. Up
+    to ``turning_length`` tokens a model turns its positions otherwise than beyond: sequences of both kinds must not
+    meet, and a longer one is read whole.
+    """
+    long = [turning_length is not None and reading.length - 1 > turning_length for reading in readings]
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for number, reading in enumerate(readings):
+        if share and not long[number]:
+            groups[reading.prompt.tobytes()].append(number)
+    shared = [group for group in groups.values() if len(group) > 1]
+    others = set(range(len(readings))) - {number for group in shared for number in group}
+    whole: list[list[int]] = []
+    for kind in (True, False):
+        numbers = [number for number in sorted(others) if long[number] == kind]
+        lengths = [readings[number].length for number in numbers]
+        whole += [[numbers[place] for place in batch] for batch in similar_lengths(lengths, batch_tokens)]
+    prompts = [len(readings[group[0]].prompt) for group in shared]
+    together = similar_lengths(prompts, batch_tokens, mixed=mixed_lengths)
+    return Plan(whole, [[shared[place] for place in batch] for batch in together])
 
 
 def similar_lengths(lengths: Sequence[int], batch_tokens: int, *, mixed: bool = True) -> list[list[int]]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
-import torch
+import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlsf.errors import InputError, ModelError, ResourceError
+from rlsf.errors import InputError
 from rlsf.models import ModelConfig, load_model, load_tokenizer
 from rlsf.sampling.forward import CausalModel
 from rlsf.scoring.output_head import last_layer
-from rlsf.scoring.plan import Bounds, Positions, Reading, alone_and_groups, reading_of, similar_lengths, trace_windows
-from rlsf.scoring.reading import FusedReader, LogitsReader, NotFinite, right_padded
+from rlsf.scoring.passes import no_columns, read_all
+from rlsf.scoring.plan import Bounds, Positions, Reading, plan, reading_of, trace_windows
+from rlsf.scoring.readers import FusedReader, LogitsReader
 from rlsf.scoring.self_check import Verdict, verdict_on
 from rlsf.tokenstats.parts import StatisticColumns
 from rlsf.tokenstats.statistics import TokenStatistics
@@ -26,17 +26,16 @@ from rlsf.traces import Trace
 class Scorer:
     """Scores traces with a ``transformers`` causal language model, or a PEFT model around one.
 
-    ``way`` is "fused" where the statistics come from hidden states and the output embedding, "logits" where a
-    comparison on the model itself said that they cannot; ``reason`` says why. ``batch_tokens`` bounds the tokens of one
-    forward pass, padding included, and so the memory; results do not depend on it beyond rounding.
+    ``batch_tokens`` bounds the tokens of one forward pass, padding and the cached states of prompts included, and so
+    the memory; results do not depend on it beyond rounding. Creating a scorer tries on the model whether it can be
+    scored without logits: see ``way``.
+
+    Raises ``InputError`` for an adapter that puts tokens before the prompt, ``ModelError`` for a model whose logits are
+    not numbers or that sees the tokens it is to predict.
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase | None = None,
-        *,
-        batch_tokens: int = 8192,
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, batch_tokens: int = 8192
     ) -> None:
         if batch_tokens < 1:
             raise InputError(f"batch_tokens={batch_tokens}: it must be at least 1")
@@ -55,13 +54,13 @@ class Scorer:
         return cls(load_model(config), load_tokenizer(config), batch_tokens=batch_tokens)
 
     @property
-    def way(self) -> str:
-        """ "fused" or "logits"."""
+    def way(self) -> Literal["fused", "logits"]:
+        """ "fused": from hidden states and the output embedding. "logits": a trial said that this does not work."""
         return self._verdict().way
 
     @property
     def reason(self) -> str:
-        """Why ``way`` is what it is."""
+        """Why ``way`` is what it is: what does not fit, or how well the two ways agree."""
         return self._verdict().reason
 
     @property
@@ -69,144 +68,72 @@ class Scorer:
         """Number of logits of a token."""
         return self._verdict().vocabulary_size
 
-    def _verdict(self) -> Verdict:
-        return verdict_on(self._causal)
+    def score(self, traces: Iterable[Trace], *, positions: Positions = "completion") -> Iterator[Trace]:
+        """The traces in their order with fresh statistics; holds about eight batches of them at a time.
+
+        With ``positions="answer"`` only the tokens of the answer are computed and the others are missing (NaN), all of
+        them where there is no answer. Traces of one prompt have it read once, where the model allows it.
+
+        Raises ``InputError`` naming the trace that has no prompt, no tokens, ids outside the vocabulary or more
+        tokens than the model's context; ``ModelError`` naming the one whose distributions are not finite.
+        """
+        if positions not in ("completion", "answer"):
+            raise InputError(f"positions={positions!r}: use completion or answer")
+        return self._score(traces, positions)
+
+    def _score(self, traces: Iterable[Trace], positions: Positions) -> Iterator[Trace]:
+        for window in trace_windows(traces, self._bounds(), self.batch_tokens):
+            readings = [reading_of(trace, positions) for trace in window]
+            columns = self._columns([reading for reading in readings if reading is not None])
+            statistics = columns.to_token_statistics(self.vocabulary_size)
+            start = 0
+            for trace, reading in zip(window, readings, strict=True):
+                end = start + (0 if reading is None else int(reading.keep.sum()))
+                yield replace(trace, statistics=_placed(statistics[start:end], reading, len(trace.token_ids)))
+                start = end
 
     def statistics(self, input_ids: Tensor, attention_mask: Tensor, keep: Tensor) -> StatisticColumns:
         """Statistics of the tokens selected by ``keep`` [B, T] (bool), row by row, on the model's device.
 
         ``input_ids`` and ``attention_mask`` [B, T] may be padded on either side or in the middle (prompts on the left
         and completions on the right): what the mask leaves of a row is one sequence from position 0 on. The token at t
-        is scored by the distribution after the last real token before it, the one that produced it.
+        is scored by the distribution after the last real token before it, the one that produced it. Rows that begin
+        alike up to their first selected token have that read once, where the model allows it.
 
         Raises ``InputError`` where shapes or ids do not fit, or ``keep`` selects padding or the first token of a row;
-        ``ModelError`` where the model's states are not finite.
+        ``ModelError`` where the model's distributions are not finite.
         """
-        ids, keep = self._aligned(input_ids, attention_mask, keep)
-        if not keep.any():
-            return StatisticColumns(*torch.empty(7, 0, device=keep.device))._replace(top1_id=ids.new_empty(0))
-        ends = (keep * torch.arange(1, keep.shape[1] + 1, device=keep.device)).amax(1).tolist()
-        rows = [row for row, end in enumerate(ends) if end]
-        offsets = keep.sum(1).cumsum(0) - keep.sum(1)
-        parts: list[StatisticColumns] = []
-        places: list[Tensor] = []
-        for batch in similar_lengths([ends[row] for row in rows], self.batch_tokens):
-            chosen = torch.tensor([rows[number] for number in batch], device=keep.device)
-            width = max(ends[row] for row in chosen.tolist())
-            kept = keep[chosen, :width]
-            places.append((offsets[chosen].unsqueeze(1) + kept.cumsum(1) - 1)[kept])
-            reader = self._reader()
-            with self._reading(lambda row, chosen=chosen: f"row {int(chosen[row])}"):
-                parts.append(reader.columns(ids[chosen, :width], kept))
-        order = torch.cat(places).argsort()
-        return StatisticColumns(*(torch.cat(columns)[order] for columns in zip(*parts, strict=True)))
+        shapes = [list(tensor.shape) for tensor in (input_ids, attention_mask, keep)]
+        if len(shapes[0]) != 2 or shapes != shapes[:1] * 3:
+            raise InputError(f"ids, mask and keep of shapes {shapes}: all must be [B, T]")
+        ids, mask, kept = (tensor.cpu().numpy() for tensor in (input_ids, attention_mask, keep))
+        if kept.dtype != bool:
+            raise InputError(f"keep is {kept.dtype}: it must be boolean")
+        rows = range(len(ids))
+        readings = [self._reading_of_row(row, ids[row], mask[row] != 0, kept[row]) for row in rows if kept[row].any()]
+        return self._columns(readings)
 
-    def _aligned(self, input_ids: Tensor, attention_mask: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids and ``keep`` with the real tokens of every row moved to its left, in their order."""
-        if (
-            input_ids.dim() != 2
-            or not input_ids.shape == attention_mask.shape == keep.shape
-            or keep.dtype != torch.bool
-        ):
-            shapes = [list(tensor.shape) for tensor in (input_ids, attention_mask, keep)]
-            raise InputError(f"ids, mask and keep of shapes {shapes}: all must be [B, T], and keep boolean")
-        ids, real, keep = (tensor.to(self._causal.device) for tensor in (input_ids, attention_mask.bool(), keep))
+    def _reading_of_row(self, row: int, ids: np.ndarray, real: np.ndarray, keep: np.ndarray) -> Reading:
         if (keep & ~real).any():
-            raise InputError(f"keep selects padding in row {int((keep & ~real).nonzero()[0, 0])}")
-        length = int(real.sum(1).max()) if real.numel() else 0
-        order = (~real).byte().argsort(dim=1, stable=True)[:, :length]
-        ids, keep, real = (tensor.gather(1, order) for tensor in (ids, keep, real))
-        ids = ids.long().masked_fill(~real, 0)
-        bounds = self._bounds()
-        if keep[:, :1].any():
-            raise InputError(f"keep selects the first token of row {int(keep[:, 0].nonzero()[0])}: nothing produced it")
-        if bounds.context_length is not None and length > bounds.context_length:
-            raise InputError(f"a row of {length} tokens is longer than the model's context {bounds.context_length}")
-        strange = (ids < 0) | (ids >= bounds.vocabulary_size)
-        if strange.any():
-            raise InputError(
-                f"row {int(strange.nonzero()[0, 0])} holds token id {int(ids[strange][0])}, outside the model's"
-                f" vocabulary of {bounds.vocabulary_size}"
-            )
-        return ids, keep
+            raise InputError(f"keep selects padding in row {row}")
+        ids, keep = ids[real], keep[real]
+        start, end = int(keep.argmax()), len(keep) - int(keep[::-1].argmax())
+        reading = Reading(f"row {row}", ids[:start], ids[start:end], keep[start:end])
+        self._bounds().check(reading.name, reading.prompt, reading.completion)
+        return reading
 
-    def score(self, traces: Iterable[Trace], *, positions: Positions = "completion") -> Iterator[Trace]:
-        """The traces in their order with fresh statistics; holds about eight batches of them at a time.
-
-        With ``positions="answer"`` only the tokens of the answer are computed and the others are missing (NaN), all of
-        them where there is no answer. Consecutive traces of one prompt have it read once, where the model allows it.
-
-        Raises ``InputError`` naming the trace that has no prompt, no tokens, ids outside the vocabulary or more
-        tokens than the model's context; ``ModelError`` where the model's states are not finite.
-        """
-        for window in trace_windows(traces, self._bounds(), self.batch_tokens):
-            yield from self._scored(window, positions)
-
-    def _scored(self, window: list[Trace], positions: Positions) -> list[Trace]:
-        found = [reading_of(trace, positions) for trace in window]
-        statistics = iter(self._statistics([reading for reading in found if reading is not None]))
-        return [
-            replace(trace, statistics=self._placed(trace, reading, next(statistics) if reading else None))
-            for trace, reading in zip(window, found, strict=True)
-        ]
-
-    def _placed(self, trace: Trace, reading: Reading | None, part: TokenStatistics | None) -> TokenStatistics:
-        length, size = len(trace.token_ids), self.vocabulary_size
-        if reading is None or part is None:
-            return TokenStatistics.missing(length, size)
-        if len(part) == length:
-            return part
-        before, after = (TokenStatistics.missing(count, size) for count in (reading.start, length - reading.end))
-        return TokenStatistics.concatenate([before, part, after])
-
-    def _statistics(self, readings: list[Reading]) -> list[TokenStatistics]:
-        """Of each reading, the statistics from its start to its end."""
-        done: dict[int, TokenStatistics] = {}
-        alone, groups = alone_and_groups(readings, share=self._verdict().shares_prompts)
-        for batch in similar_lengths([readings[number].length for number in alone], self.batch_tokens):
-            done.update(self._read_whole(readings, [alone[place] for place in batch]))
-        prompts = [readings[group[0]].prompt for group in groups]
-        mixed = self._causal.mixed_lengths
-        for batch in similar_lengths([len(prompt) for prompt in prompts], self.batch_tokens, mixed=mixed):
-            done.update(self._read_groups(readings, [groups[place] for place in batch]))
-        return [done[number] for number in range(len(readings))]
-
-    def _read_whole(self, readings: Sequence[Reading], batch: list[int]) -> dict[int, TokenStatistics]:
-        """Prompts and completions in one row each."""
-        members, reader = [readings[number] for number in batch], self._reader()
-        starts = [len(member.trace.prompt_token_ids) + member.start for member in members]
-        with self._reading(lambda row: _name(members[row])):
-            rows = [member.prompt + member.completion for member in members]
-            columns = reader.columns(*right_padded(rows, starts, self._causal.device))
-        return dict(zip(batch, self._cut(columns, members), strict=True))
-
-    def _read_groups(self, readings: Sequence[Reading], groups: Sequence[list[int]]) -> dict[int, TokenStatistics]:
-        """Prompts once, then the completions over their states."""
+    def _columns(self, readings: list[Reading]) -> StatisticColumns:
+        if not readings:
+            return no_columns(self._causal.device)
         reader = self._reader()
-        assert isinstance(reader, FusedReader)
-        prompts = [readings[group[0]].prompt for group in groups]
-        with self._reading(lambda row: _name(readings[groups[row][0]])):
-            shared = reader.share(prompts)
-        places = [(number, place) for place, group in enumerate(groups) for number in group]
-        longest = max(len(prompt) for prompt in prompts)
-        done: dict[int, TokenStatistics] = {}
-        for batch in similar_lengths([longest + readings[number].end for number, _ in places], self.batch_tokens):
-            numbers, which = zip(*(places[place] for place in batch), strict=True)
-            members = [readings[number] for number in numbers]
-            with self._reading(lambda row, members=members: _name(members[row])):
-                ids, keep = right_padded(
-                    [member.completion for member in members], [member.start for member in members], self._causal.device
-                )
-                columns = shared.columns(torch.tensor(which, device=ids.device), ids, keep)
-            done.update(zip(numbers, self._cut(columns, members), strict=True))
-        return done
-
-    def _cut(self, columns: StatisticColumns, members: Sequence[Reading]) -> Iterator[TokenStatistics]:
-        whole, start = columns.to_token_statistics(self.vocabulary_size), 0
-        for member in members:
-            end = start + member.end - member.start
-            yield whole[start:end]
-            start = end
+        planned = plan(
+            readings,
+            self.batch_tokens,
+            share=self._verdict().shares_prompts,
+            mixed_lengths=self._causal.mixed_lengths,
+            turning_length=self._causal.turning_length,
+        )
+        return read_all(readings, planned, reader, self._causal, self.batch_tokens)
 
     def _reader(self) -> FusedReader | LogitsReader:
         found = self._verdict().post_processing
@@ -217,23 +144,18 @@ class Scorer:
             self._fused = FusedReader(self._causal, layer, found)
         return self._fused
 
+    def _verdict(self) -> Verdict:
+        return verdict_on(self._causal)
+
     def _bounds(self) -> Bounds:
         return Bounds(min(self.vocabulary_size, self._causal.vocabulary_size), self._causal.context_length)
 
-    @contextmanager
-    def _reading(self, place: Callable[[int], str]) -> Iterator[None]:
-        """Inference, and errors that name the ``place`` of the row where it went wrong."""
-        try:
-            with self._causal.inference():
-                yield
-        except NotFinite as error:
-            raise ModelError(
-                f"the model's distributions for {place(error.row)} are not finite: check the weights, or load them in"
-                " float32 or bfloat16 instead of float16"
-            ) from None
-        except torch.OutOfMemoryError as error:
-            raise ResourceError(f"out of memory while scoring: lower batch_tokens={self.batch_tokens}") from error
 
-
-def _name(reading: Reading) -> str:
-    return f"trace {reading.trace.trace_id!r}"
+def _placed(part: TokenStatistics, reading: Reading | None, length: int) -> TokenStatistics:
+    """Statistics of all tokens of a trace, of which those to be scored have been."""
+    if len(part) == length:
+        return part
+    end = 0 if reading is None else len(reading.completion)
+    sizes = (end - len(part), length - end)
+    before, after = (TokenStatistics.missing(size, part.vocabulary_size) for size in sizes)
+    return TokenStatistics.concatenate([before, part, after])

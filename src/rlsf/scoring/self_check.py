@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -14,7 +15,9 @@ from transformers import PreTrainedModel
 from rlsf.errors import ModelError
 from rlsf.sampling.forward import CausalModel
 from rlsf.scoring.output_head import PostProcessing, UnknownHead, find_post_processing, last_layer
-from rlsf.scoring.reading import FusedReader, LogitsReader, right_padded
+from rlsf.scoring.passes import read_all
+from rlsf.scoring.plan import Plan, Reading
+from rlsf.scoring.readers import FusedReader, LogitsReader
 from rlsf.tokenstats.parts import StatisticColumns
 
 _log = logging.getLogger(__name__)
@@ -117,19 +120,21 @@ class _Check:
         if not self._causal.has_plain_cache:
             return False
         lengths = (2, 1) if self._causal.mixed_lengths else (2, 2)
-        prompts = [self._ids[row, :length].tolist() for row, length in enumerate(lengths)]
-        rows = [self._ids[row, lengths[row] : end].tolist() for row, end in ((0, 6), (1, 5), (0, 4))]
-        which = torch.tensor([0, 1, 0], device=self._causal.device)
+        ids = self._ids.cpu().numpy()
+        readings = [
+            Reading(
+                f"row {row}", ids[row, : lengths[row]], ids[row, lengths[row] : end], np.ones(end - lengths[row], bool)
+            )
+            for row, end in ((0, 6), (1, 5), (0, 4))
+        ]
         try:
-            shared = reader.share(prompts).columns(which, *right_padded(rows, [0] * len(rows), self._causal.device))
+            shared = read_all(readings, Plan([], [[[0, 2], [1]]]), reader, self._causal, batch_tokens=64)
         except torch.OutOfMemoryError:
             raise
         except _MISFITS as error:
             _log.info("%s cannot share prompts: %s", self._causal.name, error)
             return False
-        whole = [prompts[prompt] + row for prompt, row in zip(which.tolist(), rows, strict=True)]
-        starts = [len(prompts[prompt]) for prompt in which.tolist()]
-        alone = reader.columns(*right_padded(whole, starts, self._causal.device))
+        alone = read_all(readings, Plan([[0, 1, 2]], []), reader, self._causal, batch_tokens=64)
         return _largest_difference(shared, alone) <= 10 * self._tolerance(self._causal.model.dtype)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,19 +26,6 @@ class NotFinite(ModelError):
     def __init__(self, row: int) -> None:
         super().__init__(f"the distributions of row {row} are not finite")
         self.row = row
-
-
-def right_padded(rows: Sequence[Sequence[int]], starts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids [n, T] padded on the right, and which of them are asked for: those of row i from ``starts[i]`` on.
-
-    Any id does for padding: causal layers let no token before it see it.
-    """
-    longest = max(len(row) for row in rows)
-    ids, keep = np.zeros((len(rows), longest), dtype=np.int64), np.zeros((len(rows), longest), dtype=bool)
-    for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
-        ids[number, : len(row)] = row
-        keep[number, start : len(row)] = True
-    return torch.from_numpy(ids).to(device), torch.from_numpy(keep).to(device)
 
 
 class LogitsReader:
@@ -124,7 +110,8 @@ class SharedPrompts:
         hidden, new = self._last[prompts], ids.shape[1] - 1
         if new:
             with captured_states(self._reader.layer) as states, self._prefix.copies(prompts, new, room=new) as rows:
-                rows.read(ids[:, :-1])
+                ends = (keep * torch.arange(1, new + 2, device=keep.device)).amax(1)
+                rows.read(ids[:, :-1], lengths=ends - 1)
             hidden = torch.cat([hidden, only_states(states, len(ids))], dim=1)
         return self._reader.columns_of(hidden, ids, keep)
 
