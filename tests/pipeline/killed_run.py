@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import sys
-import time
-import traceback
+from functools import partial
 from pathlib import Path
+
+from killing import killed_after, start
 
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.folder import RunFolder
@@ -52,36 +52,14 @@ MILESTONES = (
 LATEST, LATEST_AT_THE_END = 0.1, 0.01
 
 
-def start(recipe_file: Path, folder: Path) -> int:
-    """The process id of a child, leader of a group of its own, that runs to the end unless something stops it."""
-    process = os.fork()
-    if process == 0:
-        status = 1
-        try:
-            os.setsid()
-            with Run(resolve(None, recipe_file), RunFolder(folder)).open(resume=True) as run:
-                run_all(run)
-            status = 0
-        finally:
-            if status:
-                traceback.print_exc()
-            os._exit(status)
-    return process
-
-
-def killed_after(process: int, milestone: Path, delay: float) -> bool:
-    """Whether the child was still at work when the signal came, ``delay`` seconds after the milestone appeared."""
-    while not milestone.exists():
-        if os.waitpid(process, os.WNOHANG)[0]:
-            return False
-        time.sleep(0.001)
-    time.sleep(delay)
-    os.killpg(process, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(process, 0)[1])
+def run_to_the_end(recipe_file: Path, folder: Path) -> None:
+    with Run(resolve(None, recipe_file), RunFolder(folder)).open(resume=True) as run:
+        run_all(run)
 
 
 def main() -> None:
     recipe_file, folder, moments = Path(sys.argv[1]), Path(sys.argv[2]), random.Random(int(sys.argv[3]))
+    work = partial(run_to_the_end, recipe_file, folder)
     killed = []
     for milestone in MILESTONES:
         # One that is there already was reached before the last signal came: its moment is past.
@@ -89,9 +67,9 @@ def main() -> None:
             continue
         ending = milestone.endswith(("manifest.json", "pairs.parquet", "outcomes.parquet"))
         delay = moments.uniform(0, LATEST_AT_THE_END if ending else LATEST)
-        if killed_after(start(recipe_file, folder), folder / milestone, delay):
+        if killed_after(start(work), folder / milestone, delay):
             killed.append(milestone)
-    assert os.waitpid(start(recipe_file, folder), 0)[1] == 0
+    assert os.waitpid(start(work), 0)[1] == 0
     print(json.dumps(killed))
 
 

@@ -10,7 +10,7 @@ Token ids, where there are some, say exactly what was sampled; text stands for w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from rlsf.errors import InputError, near_names
 from rlsf.pipeline.scoring_config import CompletionColumns
-from rlsf.prompts.fields import Row, get_field, has_field
+from rlsf.prompts.fields import Row, get_field
 from rlsf.prompts.mapping import encodable, read_id, read_options
 
 #: How engines say that a completion was cut.
@@ -57,89 +57,107 @@ class Completions:
     choices: tuple[str, ...]
 
 
-class CompletionReader:
-    """Reads the records of a file; which columns hold what is judged by its first one."""
+def read_completions(row: Row, columns: CompletionColumns) -> Completions:
+    """The record of ``row``; raises ``InputError`` with the place where it is malformed or lacks a column."""
+    fields = _Fields(row, columns)
+    prompt, completion = fields.value("prompt"), fields.value("completion")
+    if fields.is_conversation_with_answer:
+        prompt, completion = prompt[:-1], prompt[-1:]
+    else:
+        fields.require("completion", "token_ids")
+    fields.require("prompt", "prompt_token_ids")
+    prompt_ids = fields.value("prompt_token_ids")
+    if prompt is None and prompt_ids is None:
+        raise InputError(f"{row.place}: neither a prompt nor its token ids: fill one in or remove the record")
+    return Completions(
+        place=row.place,
+        prompt_id=None if fields.paths["id"] is None else read_id(row, fields.paths["id"]),
+        prompt=None if prompt is None else _prompt(prompt, row, fields.paths["prompt"] or ""),
+        prompt_token_ids=None if prompt_ids is None else _ids(prompt_ids, row, fields.paths["prompt_token_ids"]),
+        samples=tuple(_samples(completion, fields)),
+        choices=() if fields.paths["choices"] is None else read_options(row, fields.paths["choices"]).texts,
+    )
 
-    def __init__(self, columns: CompletionColumns, first: Row) -> None:
-        self._paths = {name: _find(name, getattr(columns, name), first) for name in _CUSTOMARY}
-        if self._paths["choices"] is not None and self._paths["choices"] == self._paths["completion"]:
-            self._paths["choices"] = None
-        self._one_conversation = self._ends_with_the_answer(first)
-        self._require(first, "prompt", "prompt_token_ids")
-        if not self._one_conversation:
-            self._require(first, "completion", "token_ids")
 
-    def read(self, row: Row) -> Completions:
-        """The record of ``row``; raises ``InputError`` with the place where it is malformed."""
-        prompt, completion = self._value(row, "prompt"), self._value(row, "completion")
-        if self._one_conversation:
-            prompt, completion = _split_conversation(row, self._paths["prompt"], prompt)
-        prompt_ids = self._value(row, "prompt_token_ids")
-        if prompt is None and prompt_ids is None:
-            raise InputError(f"{row.place}: neither a prompt nor its token ids: fill one in or remove the record")
-        return Completions(
-            place=row.place,
-            prompt_id=None if self._paths["id"] is None else read_id(row, self._paths["id"]),
-            prompt=None if prompt is None else self._prompt(row, prompt),
-            prompt_token_ids=None if prompt_ids is None else _ids(prompt_ids, row, self._paths["prompt_token_ids"]),
-            samples=tuple(self._samples(row, completion)),
-            choices=() if self._paths["choices"] is None else read_options(row, self._paths["choices"]).texts,
+class _Fields:
+    """Where a record keeps what: in the columns that were named, else in those of customary names."""
+
+    def __init__(self, row: Row, columns: CompletionColumns) -> None:
+        self.row = row
+        self.paths = {name: getattr(columns, name) or self._customary(name, columns) for name in _CUSTOMARY}
+
+    def _customary(self, name: str, columns: CompletionColumns) -> str | None:
+        for known in _CUSTOMARY[name]:
+            if known in self.row.record and (known != "choices" or (name == "completion") == self._chosen(columns)):
+                return known
+        return None
+
+    def _chosen(self, columns: CompletionColumns) -> bool:
+        """Whether a column called ``choices`` holds OpenAI's completions, not the options of a question."""
+        value = self.row.record["choices"]
+        return columns.completion == "choices" or (
+            isinstance(value, list)
+            and any(isinstance(element, Mapping) and {"message", "finish_reason"} & set(element) for element in value)
         )
 
-    def _value(self, row: Row, name: str) -> Any:
-        """The value of a column; what only some records have, as customary columns may be, is None in the others."""
-        path = self._paths[name]
-        if path is None or (path in _CUSTOMARY[name] and path not in row.record):
-            return None
-        return get_field(row, path)
+    def value(self, name: str) -> Any:
+        """What the record holds; None where it has no such column."""
+        path = self.paths[name]
+        return None if path is None else get_field(self.row, path)
 
-    def _ends_with_the_answer(self, first: Row) -> bool:
-        if self._paths["completion"] or self._paths["token_ids"] or not self._paths["prompt"]:
+    @property
+    def is_conversation_with_answer(self) -> bool:
+        """Whether the messages hold prompt and completion both."""
+        if self.paths["completion"] or self.paths["token_ids"]:
             return False
-        messages = self._value(first, "prompt")
-        return _is_conversation(messages) and messages[-1].get("role") == "assistant"
+        messages = self.value("prompt")
+        return _is_conversation(messages) and len(messages) > 1 and messages[-1]["role"] == "assistant"
 
-    def _require(self, first: Row, text: str, ids: str) -> None:
-        if self._paths[text] or self._paths[ids]:
+    def require(self, text: str, ids: str) -> None:
+        """Raise ``InputError`` unless there is a column for the text or one for its token ids."""
+        if self.paths[text] or self.paths[ids]:
             return
-        names = (*_CUSTOMARY[text], *_CUSTOMARY[ids])
-        near = next(filter(None, (near_names(name, first.record) for name in names)), "")
+        names, present = (*_CUSTOMARY[text], *_CUSTOMARY[ids]), self.row.record
+        near = next(filter(None, (near_names(name, present) for name in names)), "")
         raise InputError(
-            f"{first.place}: no column {', '.join(names[:-1])} or {names[-1]}{near}: name the {text}'s with"
-            f" --columns.{text}, or that of its token ids with --columns.{ids}; available: {', '.join(first.record)}"
+            f"{self.row.place}: no column {', '.join(names[:-1])} or {names[-1]}{near}: name the {text}'s with"
+            f" --columns.{text}, or that of its token ids with --columns.{ids}; available: {', '.join(present)}"
         )
 
-    def _prompt(self, row: Row, value: Any) -> str | list[dict[str, Any]]:
-        path = self._paths["prompt"] or ""
-        if isinstance(value, str):
-            return encodable(value, row, path)
-        if not _is_conversation(value):
-            raise InputError(f"{row.place}: {path!r} must be text or a list of messages, each with role and content")
-        return [{**message, "content": _content(message, row, path)} for message in value]
+    def one_each(self, name: str, values: list[Any], count: int) -> list[Any]:
+        """``values`` of the column, one for each completion; raises ``InputError`` for another number of them."""
+        if len(values) != count:
+            completions = "completion" if count == 1 else "completions"
+            raise InputError(f"{self.row.place}: {len(values)} in {self.paths[name]!r} for {count} {completions}")
+        return values
 
-    def _samples(self, row: Row, value: Any) -> Iterable[Sample]:
-        path = self._paths["completion"] or self._paths["prompt"] or ""
-        parts = [_sample(element, row, path) for element in _elements(value)] if value is not None else None
-        listed = self._value(row, "token_ids")
-        if listed is not None:
-            listed = listed if listed and all(isinstance(ids, list) for ids in listed) else [listed]
-        count = len(parts) if parts is not None else len(listed) if listed is not None else 1
-        parts = parts or [_Part()] * count
-        reasons = self._value(row, "finish_reason")
-        reasons = reasons if isinstance(reasons, list) else [reasons] * len(parts)
-        listed = [None] * len(parts) if listed is None else listed
-        for name, values in (("token_ids", listed), ("finish_reason", reasons)):
-            if len(values) != len(parts):
-                raise InputError(
-                    f"{row.place}: {len(values)} in {self._paths[name]!r} for a number of completions of {len(parts)}"
-                )
-        for part, ids, reason in zip(parts, listed, reasons, strict=True):
-            own = part.token_ids if ids is None else ids
-            yield Sample(
-                text=None if part.text is None else encodable(part.text, row, path),
-                token_ids=None if own is None else _ids(own, row, self._paths["token_ids"] or path),
-                truncated=_is_cut(part.finish_reason if reason is None else reason),
-            )
+
+def _prompt(value: Any, row: Row, path: str) -> str | list[dict[str, Any]]:
+    if isinstance(value, str):
+        return encodable(value, row, path)
+    if not _is_conversation(value):
+        raise InputError(f"{row.place}: {path!r} must be text or a list of messages, each with role and content")
+    return [{**message, "content": _content(message, row, path)} for message in value]
+
+
+def _samples(value: Any, fields: _Fields) -> Iterator[Sample]:
+    row, path = fields.row, fields.paths["completion"] or fields.paths["prompt"] or ""
+    listed, reasons = fields.value("token_ids"), fields.value("finish_reason")
+    lists = listed if _is_nested(listed) else [listed]
+    if value is None and listed is not None:
+        parts = [_Part()] * len(lists)
+    else:
+        parts = [_part(element, row, path) for element in _elements(value)]
+    lists = fields.one_each("token_ids", [None] * len(parts) if listed is None else lists, len(parts))
+    reasons = reasons if isinstance(reasons, list) else [reasons] * len(parts)
+    reasons = fields.one_each("finish_reason", reasons, len(parts))
+    for part, ids, reason in zip(parts, lists, reasons, strict=True):
+        own = part.token_ids if ids is None else ids
+        yield Sample(
+            text=None if part.text is None else encodable(part.text, row, path),
+            token_ids=None if own is None else _ids(own, row, fields.paths["token_ids"] or path),
+            truncated=_is_cut(part.finish_reason if reason is None else reason),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,21 +169,8 @@ class _Part:
     finish_reason: Any = None
 
 
-def _find(name: str, given: str | None, first: Row) -> str | None:
-    if given is not None:
-        get_field(first, given)  # names what is there instead
-        return given
-    present = [path for path in _CUSTOMARY[name] if has_field(first.record, path)]
-    if name == "completion" and present == ["choices"] and not _are_completions(first.record["choices"]):
-        return None
-    return present[0] if present else None
-
-
-def _are_completions(value: Any) -> bool:
-    """Whether a column called ``choices`` holds OpenAI's completions, not the options of a question."""
-    return isinstance(value, list) and any(
-        isinstance(element, Mapping) and {"message", "finish_reason"} & set(element) for element in value
-    )
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(element, list) for element in value)
 
 
 def _is_conversation(value: Any) -> bool:
@@ -176,12 +181,6 @@ def _is_conversation(value: Any) -> bool:
     )
 
 
-def _split_conversation(row: Row, path: str | None, messages: Any) -> tuple[Any, Any]:
-    if not _is_conversation(messages) or len(messages) < 2 or messages[-1]["role"] != "assistant":
-        raise InputError(f"{row.place}: {path!r} must be a conversation that ends with the assistant's message")
-    return messages[:-1], messages[-1:]
-
-
 def _elements(value: Any) -> Sequence[Any]:
     """The completions of a field: its elements, or the whole where it holds one."""
     if isinstance(value, list) and not _is_conversation(value):
@@ -189,7 +188,7 @@ def _elements(value: Any) -> Sequence[Any]:
     return [value]
 
 
-def _sample(element: Any, row: Row, path: str) -> _Part:
+def _part(element: Any, row: Row, path: str) -> _Part:
     match element:
         case None:
             return _Part("")

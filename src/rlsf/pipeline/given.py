@@ -18,11 +18,11 @@ from rlsf.pipeline.manifest import MANIFEST
 from rlsf.pipeline.scoring_config import CompletionColumns, ScoringConfig
 from rlsf.pipeline.trace_files import (
     TraceFiles,
-    count_completions,
     count_recorded,
+    count_records,
     find_traces,
-    read_completions,
     read_recorded,
+    read_records,
 )
 from rlsf.traces import Trace
 
@@ -54,7 +54,7 @@ class GivenTraces:
             self.config.answer,
             self.config.chat_arguments,
         )
-        return encoder.traces(read_completions(self.files, self.config.columns), skip)
+        return encoder.traces(read_records(self.files, self.config.columns), skip)
 
 
 def look_at(config: ScoringConfig) -> GivenTraces:
@@ -70,7 +70,7 @@ def look_at(config: ScoringConfig) -> GivenTraces:
     if files.recorded:
         count = count_recorded(files, vocabulary_size)
     else:
-        count = count_completions(files, config.columns, vocabulary_size)
+        count = count_records(files, config.columns, vocabulary_size)
     if not count:
         raise InputError(f"{config.traces}: no traces in it")
         _require_chat_template(files, config, tokenizer)
@@ -99,7 +99,7 @@ def _require_meaning(config: ScoringConfig, files: TraceFiles) -> None:
 
 
 def _require_chat_template(files: TraceFiles, config: ScoringConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    record = next(read_completions(files, config.columns))
+    record = next(read_records(files, config.columns))
     if record.prompt_token_ids is None and not isinstance(record.prompt, str) and not has_chat_template(tokenizer):
         raise InputError(
             f"{record.place}: the prompt is messages, and the tokenizer of {config.model.path} has no chat template to"
@@ -112,7 +112,7 @@ def _texts_and_ids(files: TraceFiles, columns: CompletionColumns) -> Iterator[tu
     if files.recorded:
         yield from ((trace.text, trace.token_ids) for trace in itertools.islice(read_recorded(files), _LOOKED_AT))
         return
-    for record in itertools.islice(read_completions(files, columns), _LOOKED_AT):
+    for record in itertools.islice(read_records(files, columns), _LOOKED_AT):
         for sample in record.samples:
             if sample.text is not None and sample.token_ids is not None:
                 yield sample.text, sample.token_ids

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from rlsf.errors import InputError, near_names
 from rlsf.files import digest, file_digest
 from rlsf.models.folder import one_line
-from rlsf.pipeline.completions import CompletionReader, Completions
+from rlsf.pipeline.completions import Completions, read_completions
 from rlsf.pipeline.scoring_config import CompletionColumns
 from rlsf.prompts.fields import Row
 from rlsf.prompts.files import json_rows
@@ -72,16 +72,19 @@ def scored_beside(place: Path) -> Path:
 
 def count_recorded(files: TraceFiles, vocabulary_size: int) -> int:
     """How many traces there are; raises ``InputError`` for token ids outside the vocabulary."""
+    return sum(_count_rows(path, vocabulary_size) for path in files.paths)
+
+
+def _count_rows(path: Path, vocabulary_size: int) -> int:
     count = 0
-    for path in files.paths:
-        for table in _tables(path, _IDS):
-            for name in table.column_names:
-                lists = table.column(name).combine_chunks()
-                wrong = _outside(lists.flatten().to_numpy(zero_copy_only=False), vocabulary_size)
-                if wrong is not None:
-                    row = lists.value_parent_indices()[wrong[0]].as_py()
-                    raise _foreign_id(f"{path}: row {count + row + 1}", wrong[1], vocabulary_size)
-            count += table.num_rows
+    for table in _tables(path, _IDS):
+        for name in table.column_names:
+            lists = table.column(name).combine_chunks()
+            wrong = _outside(lists.flatten().to_numpy(zero_copy_only=False), vocabulary_size)
+            if wrong is not None:
+                row = lists.value_parent_indices()[wrong[0]].as_py()
+                raise _foreign_id(f"{path}: row {count + row + 1}", wrong[1], vocabulary_size)
+        count += table.num_rows
     return count
 
 
@@ -102,13 +105,13 @@ def read_recorded(files: TraceFiles, skip: int = 0) -> Iterator[Trace]:
             yield from table_to_traces(table.slice(here))
 
 
-def count_completions(files: TraceFiles, columns: CompletionColumns, vocabulary_size: int) -> int:
+def count_records(files: TraceFiles, columns: CompletionColumns, vocabulary_size: int) -> int:
     """How many traces the records make; raises ``InputError`` for a malformed one and for ids outside the vocabulary.
 
     Reads everything once and encodes nothing: moments, where scoring takes hours.
     """
     count = 0
-    for record in read_completions(files, columns):
+    for record in read_records(files, columns):
         count += len(record.samples)
         for ids in (record.prompt_token_ids, *(sample.token_ids for sample in record.samples)):
             if ids is not None and (wrong := _outside(ids, vocabulary_size)):
@@ -116,13 +119,11 @@ def count_completions(files: TraceFiles, columns: CompletionColumns, vocabulary_
     return count
 
 
-def read_completions(files: TraceFiles, columns: CompletionColumns) -> Iterator[Completions]:
+def read_records(files: TraceFiles, columns: CompletionColumns) -> Iterator[Completions]:
     """The records of another engine's files; raises ``InputError`` with the place of the first that is malformed."""
     for path in files.paths:
         rows = _parquet_rows(path) if path.suffix == ".parquet" else json_rows(path)
-        first = next(rows, None)
-        if first is not None:
-            yield from map(CompletionReader(columns, first).read, itertools.chain([first], rows))
+        yield from (read_completions(row, columns) for row in rows)
 
 
 def _outside(ids: np.ndarray, vocabulary_size: int) -> tuple[int, int] | None:
