@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mistakes import Fails, write
 from safetensors.numpy import load_file, save_file
 
-from rlsf.cli.app import USER_ERROR, execute
-
-Fails = Callable[..., str]
+from rlsf.cli.app import execute
 
 
 @pytest.fixture
@@ -30,24 +27,6 @@ def model() -> str:
 @pytest.fixture
 def questions(demo_data: tuple[Path, Path]) -> str:
     return str(demo_data[0])
-
-
-@pytest.fixture
-def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
-    """A function that runs a command line, expects it to fail in one line, and returns the line."""
-
-    def run(*arguments: str | Path) -> str:
-        assert execute([str(argument) for argument in arguments]) == USER_ERROR
-        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rlsf: ")]
-        assert len(lines) == 1
-        return lines[0].removeprefix("rlsf: ")
-
-    return run
-
-
-def write(path: Path, *rows: dict | str) -> Path:
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-    return path
 
 
 def test_unknown_command_option_recipe_and_key(fails: Fails, model: str, questions: str) -> None:

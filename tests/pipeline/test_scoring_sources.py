@@ -207,6 +207,19 @@ def test_other_containers(tmp_path: Path, kind: str) -> None:
     assert [trace.trace_id for trace in all_traces(tmp_path / "scored")] == ["1#0", "2#0", "3#0"]
 
 
+def test_traces_that_are_still_being_sampled_are_warned_of(tmp_path: Path) -> None:
+    trace = recorded(1)[0]
+    pq.write_table(traces_to_table([trace]), tmp_path / "part-00000.parquet")
+
+    def warnings(place: Path) -> tuple[str, ...]:
+        return look_at(scoring_config({}, {"traces": str(place)}, {"model": {"path": str(MODEL_DIR)}})).warnings
+
+    assert warnings(tmp_path) == (f"{tmp_path} is not finished (no manifest.json): what is there so far is scored",)
+    assert warnings(tmp_path / "part-00000.parquet") == ()
+    (tmp_path / "manifest.json").touch()
+    assert warnings(tmp_path) == ()
+
+
 def test_options_without_a_meaning_are_refused(tmp_path: Path) -> None:
     own = tmp_path / "own.parquet"
     pq.write_table(traces_to_table(recorded(3)), own)

@@ -73,9 +73,10 @@ def look_at(config: ScoringConfig) -> GivenTraces:
         count = count_records(files, config.columns, vocabulary_size)
     if not count:
         raise InputError(f"{config.traces}: no traces in it")
+    if not files.recorded:
         _require_chat_template(files, config, tokenizer)
     _require_same_vocabulary(_texts_and_ids(files, config.columns), tokenizer, config)
-    return GivenTraces(config, files, count, tokenizer, tuple(_warnings(files)))
+    return GivenTraces(config, files, count, tokenizer, tuple(_warnings(files, config)))
 
 
 def _vocabulary_size(model_config: Any) -> int:
@@ -144,7 +145,7 @@ def _letters(text: str) -> str:
     return "".join(text.split())
 
 
-def _warnings(files: TraceFiles) -> Iterator[str]:
+def _warnings(files: TraceFiles, config: ScoringConfig) -> Iterator[str]:
     folder = files.paths[0].parent
-    if files.recorded and len(files.paths) > 1 and not (folder / MANIFEST).exists():
-        yield f"{folder} is not finished (no {MANIFEST}): the traces there so far are scored"
+    if files.recorded and Path(config.traces).expanduser().is_dir() and not (folder / MANIFEST).exists():
+        yield f"{folder} is not finished (no {MANIFEST}): what is there so far is scored"

@@ -1,0 +1,15 @@
+"""What the tests of mistakes share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+Fails = Callable[..., str]
+
+
+def write(path: Path, *rows: dict | str) -> Path:
+    """A file of JSON lines, or of lines as given."""
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
