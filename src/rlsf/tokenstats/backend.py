@@ -14,10 +14,13 @@ from rlsf.tokenstats.compiled import library, parts_by_compiled_code, rows_at_on
 from rlsf.tokenstats.head import OutputHead
 from rlsf.tokenstats.parts import VocabularyParts
 from rlsf.tokenstats.tiles import parts_by_tiles
+from rlsf.tokenstats.triton_kernel import parts_by_triton, triton_available
 
 #: Names one backend to be used wherever it can be.
 VARIABLE = "RLSF_TOKEN_STATISTICS"
 _TILE_ROWS = 512
+#: Rows whose hidden states stay in the L2 cache of a device.
+_KERNEL_ROWS = 4096
 
 
 class PartsFunction(Protocol):
@@ -51,6 +54,8 @@ def choose_backend(hidden: Tensor, head: OutputHead) -> Backend:
     """The fastest backend for these tensors, or the one that ``RLSF_TOKEN_STATISTICS`` names where it can be used."""
     reports = survey(hidden.device, head.weight.dtype)
     name = next(report.name for report in reports if report.chosen)
+    if name == "triton":
+        return Backend(name, _KERNEL_ROWS, parts_by_triton)
     if name == "compiled":
         return Backend(name, rows_at_once(head), parts_by_compiled_code)
     return Backend("tiles", _TILE_ROWS, parts_by_tiles)
@@ -58,7 +63,11 @@ def choose_backend(hidden: Tensor, head: OutputHead) -> Backend:
 
 def survey(device: torch.device, dtype: torch.dtype = torch.float32) -> list[BackendReport]:
     """Every backend, fastest first, as seen by tensors on ``device`` with an embedding in ``dtype``."""
-    found = [("compiled", *_compiled_on(device, dtype)), ("tiles", True, "PyTorch operations, on every device")]
+    found = [
+        ("triton", *triton_available(device)),
+        ("compiled", *_compiled_on(device, dtype)),
+        ("tiles", True, "PyTorch operations, on every device"),
+    ]
     wanted = os.environ.get(VARIABLE)
     if wanted is not None and wanted not in {name for name, _, _ in found}:
         raise InputError(f"{VARIABLE}={wanted!r}: choose from {', '.join(name for name, _, _ in found)}")
