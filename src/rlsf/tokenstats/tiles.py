@@ -51,7 +51,7 @@ def parts_by_tiles(
         folded = fold(_padded(logits, scratch[0]), scratch[1][:, : _whole(count)].unsqueeze(1))
         for name, values in folded._replace(top1_id=folded.top1_id + start)._asdict().items():
             getattr(parts, name)[number] = values
-    return VocabularyParts(*(None if column is None else column.T for column in parts))
+    return parts._replace(**{name: column.T for name, column in parts._asdict().items() if column is not None})
 
 
 def _allocate(count: int, ids: Tensor, *, total: bool, above: bool) -> VocabularyParts:
