@@ -188,11 +188,54 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "lfm2": {**_GROUPED, "layer_types": ["conv", "full_attention"], "block_multiple_of": 16},
     "rwkv": {"hidden_size": 32, "attention_hidden_size": 32, "num_hidden_layers": 2, "context_length": 256},
     "bert": {**_PLAIN, "is_decoder": True},
+    "roberta": {**_PLAIN, "is_decoder": True, "pad_token_id": 0, "max_position_embeddings": 258},
+    "llama4_text": {**_HEADS_OF_8, "num_local_experts": 2, "intermediate_size_mlp": 48, "attention_chunk_size": 8},
+    "gemma3n_text": {
+        **_HEADS_OF_8,
+        "num_hidden_layers": 4,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "num_kv_shared_layers": 2,
+        "sliding_window": 5,
+        "hidden_size_per_layer_input": 8,
+        "vocab_size_per_layer_input": VOCABULARY,
+        "laurel_rank": 4,
+        "altup_num_inputs": 2,
+        "activation_sparsity_pattern": [0.0] * 4,
+    },
+    "glm4_moe": {**_HEADS_OF_8, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24},
+    "minimax": {
+        **_HEADS_OF_8,
+        "num_local_experts": 2,
+        "layer_types": ["linear_attention", "full_attention"],
+        "block_size": 8,
+    },
+    "qwen3_next": {
+        **_HEADS_OF_8,
+        **_EXPERTS,
+        "shared_expert_intermediate_size": 24,
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+    },
+    "granitemoehybrid": {
+        **_GROUPED,
+        "layer_types": ["mamba", "attention"],
+        "num_local_experts": 2,
+        "num_experts_per_tok": 1,
+        "shared_intermediate_size": 24,
+        "mamba_n_heads": 8,
+        "mamba_d_head": 8,
+        "mamba_d_state": 8,
+        "mamba_chunk_size": 8,
+        "logits_scaling": 0.6,
+    },
 }
 #: Their states cannot be shared between rows, or they have none to share.
 WITHOUT_SHARING = {
     *("openai-gpt", "mamba", "mamba2", "falcon_mamba", "falcon_h1", "recurrent_gemma", "jamba", "bamba", "zamba2"),
-    *("lfm2", "rwkv"),
+    *("lfm2", "rwkv", "roberta", "llama4_text", "minimax", "qwen3_next", "granitemoehybrid"),
 }
 #: Matrices are born small, except those of state spaces.
 _SPREADS = {"mamba": 2.0, "mamba2": 4.0, "falcon_mamba": 2.0, "rwkv": 4.0}

@@ -15,6 +15,8 @@ from rlsf.sampling.batching import BATCHES_IN_A_WINDOW, BatchLimits, batches
 from rlsf.traces import Trace
 
 Positions = Literal["completion", "answer"]
+#: A prompt is shared where that spares at least one token in so many: one read over cached states costs more.
+_WORTH = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +117,7 @@ def plan(
     for number, reading in enumerate(readings):
         if share and not long[number]:
             groups[reading.prompt.tobytes()].append(number)
-    shared = [group for group in groups.values() if len(group) > 1]
+    shared = [group for group in groups.values() if _is_worth_sharing([readings[number] for number in group])]
     others = set(range(len(readings))) - {number for group in shared for number in group}
     whole: list[list[int]] = []
     for kind in (True, False):
@@ -125,6 +127,11 @@ def plan(
     prompts = [len(readings[group[0]].prompt) for group in shared]
     together = similar_lengths(prompts, batch_tokens, mixed=mixed_lengths)
     return Plan(whole, [[shared[place] for place in batch] for batch in together])
+
+
+def _is_worth_sharing(group: Sequence[Reading]) -> bool:
+    spared = (len(group) - 1) * len(group[0].prompt)
+    return spared * _WORTH >= sum(reading.length for reading in group)
 
 
 def similar_lengths(lengths: Sequence[int], batch_tokens: int, *, mixed: bool = True) -> list[list[int]]:

@@ -27,7 +27,8 @@ class Scorer:
     """Scores traces with a ``transformers`` causal language model, or a PEFT model around one.
 
     ``batch_tokens`` bounds the tokens of one forward pass, padding and the cached states of prompts included, and so
-    the memory; results do not depend on it beyond rounding. Creating a scorer tries on the model whether it can be
+    the memory: 4096 by default on CPU, where more leave its caches, else 16384. Results do not depend on it beyond
+    rounding. Creating a scorer tries on the model whether it can be
     scored without logits: see ``way``.
 
     Raises ``InputError`` for an adapter that puts tokens before the prompt, ``ModelError`` for a model whose logits are
@@ -35,8 +36,14 @@ class Scorer:
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, batch_tokens: int = 8192
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        batch_tokens: int | None = None,
     ) -> None:
+        if batch_tokens is None:
+            batch_tokens = 4096 if model.device.type == "cpu" else 16384
         if batch_tokens < 1:
             raise InputError(f"batch_tokens={batch_tokens}: it must be at least 1")
         adapter = getattr(model, "active_peft_config", None)
@@ -48,7 +55,7 @@ class Scorer:
         self._verdict()
 
     @classmethod
-    def from_pretrained(cls, path: str, *, batch_tokens: int = 8192, **model: Any) -> Scorer:
+    def from_pretrained(cls, path: str, *, batch_tokens: int | None = None, **model: Any) -> Scorer:
         """Load model and tokenizer from a folder or hub id, with the options of ``rlsf.models.ModelConfig``."""
         config = ModelConfig(path=path, **model)
         return cls(load_model(config), load_tokenizer(config), batch_tokens=batch_tokens)
