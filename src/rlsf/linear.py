@@ -29,14 +29,21 @@ def onednn_is_faster() -> bool:
     Decided by what the processor is, never by timing it: the libraries differ in the last bit, and results must not
     depend on how busy a machine was.
     """
+    return onednn_verdict()[0]
+
+
+def onednn_verdict() -> tuple[bool, str]:
+    """The same, and why, for people."""
     abilities = torch.cpu.get_capabilities()
-    return (
-        "AMD" in str(abilities.get("cpu_name", ""))
-        and bool(abilities.get("avx2", False))
-        and torch.backends.mkl.is_available()
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
+    if "AMD" not in str(abilities.get("cpu_name", "")):
+        return False, "PyTorch's own choice is fast on this processor"
+    if not abilities.get("avx2", False):
+        return False, "an AMD processor without AVX2"
+    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
+        return False, "this PyTorch was built without MKL or without oneDNN"
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False, "this PyTorch lacks the operator"
+    return True, "MKL, PyTorch's own choice, is slow on AMD processors"
 
 
 def onednn_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

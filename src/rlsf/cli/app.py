@@ -12,6 +12,7 @@ from rich.console import Console
 from rlsf import __version__
 from rlsf.cli.check import check
 from rlsf.cli.demo import demo
+from rlsf.cli.doctor import doctor
 from rlsf.cli.recipes import recipes
 from rlsf.cli.run import run
 from rlsf.cli.score import score
@@ -30,7 +31,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 #: In the order of the work; importing them imports no model library.
-for place, command in enumerate((demo, check, run, sample, rank, train, evaluate, report, score, recipes)):
+for place, command in enumerate((demo, check, run, sample, rank, train, evaluate, report, score, recipes, doctor)):
     name = "eval" if command is evaluate else command.__name__
     app.command(command, name=name, sort_key=place, help_epilogue="")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("rlsf", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "pyarrow", "math-verify")
+OPTIONAL_PACKAGES = ("triton",)
 
 
 def describe_environment() -> dict[str, Any]:
@@ -23,8 +25,17 @@ def describe_environment() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES} | optional_packages(),
         "git_commit": _git_commit(),
+    }
+
+
+def optional_packages() -> dict[str, str]:
+    """Versions of what is used where it is installed."""
+    return {
+        name: importlib.metadata.version(name)
+        for name in OPTIONAL_PACKAGES
+        if importlib.util.find_spec(name) is not None
     }
 
 
