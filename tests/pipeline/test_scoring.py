@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from given_traces import all_traces, lines, score, vllm_records
 
+from rlsf.confidence import SIGNALS
 from rlsf.demo import MODEL_DIR
 from rlsf.errors import InputError
 from rlsf.models import ModelConfig, load_tokenizer
@@ -88,6 +89,14 @@ def test_only_answers(sampled: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.statistics.top1_id >= 0, inside)
         np.testing.assert_array_equal(np.isfinite(one.statistics.logprob), inside)
         np.testing.assert_allclose(one.statistics.logprob[inside], other.statistics.logprob[inside], atol=2e-5)
+        # The signals of the answer need no more; one of the whole trace says that there is no more.
+        for name in ("answer_disparity", "answer_top_gap", "answer_probability", "answer_entropy"):
+            assert SIGNALS[name].confidence(one) == pytest.approx(SIGNALS[name].confidence(other), abs=1e-5)
+        if one.answer is None:
+            assert SIGNALS["mean_logprob"].confidence(one) is None
+        elif not inside.all():
+            with pytest.raises(InputError, match=r"mean_logprob of trace .* needs statistics"):
+                SIGNALS["mean_logprob"].confidence(one)
     without = [trace for trace in recorded if trace.answer is None]
     assert (manifest.counts["unscored"], manifest.counts["why"]) == (len(without), without[0].failure)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlsf.errors import ModelError
+from rlsf.errors import InputError, ModelError
+from rlsf.tokenstats import TokenStatistics
 from rlsf.traces import Trace
 
 #: Statistics are float32, so a quantity on the edge of its range may lie beyond it by this much.
@@ -38,17 +39,27 @@ class Signal:
     confidence_map: ConfidenceMap
 
     def raw(self, trace: Trace, pieces: Sequence[str] = ()) -> float | None:
-        """The raw quantity in ``unit``; None for a trace without tokens, or without the answer the signal needs.
+        """The raw quantity in ``unit``; None for a trace without tokens or statistics, or without the answer it needs.
 
         ``pieces`` holds the text of each token, and may be left out where ``needs_pieces`` is false. Raises
-        ``ModelError`` for a quantity that is not a number or infinite, ``ValueError`` for pieces of another length.
+        ``InputError`` where only some tokens have the statistics it needs, ``ModelError`` for a quantity that is not a
+        number or infinite, ``ValueError`` for pieces of another length.
         """
         if len(trace.token_ids) == 0 or (self.needs_answer and trace.answer is None):
             return None
         if self.needs_pieces and len(pieces) != len(trace.token_ids):
             raise ValueError(f"trace {trace.trace_id}: {len(trace.token_ids)} tokens but {len(pieces)} pieces of text")
+        read = self._read(trace)
+        missing = read.top1_id < 0
+        if missing.all():
+            return None
+        if missing.any():
+            raise InputError(
+                f"{self.name} of trace {trace.trace_id} needs statistics that some of its tokens do not have: score all"
+                " tokens of the completion"
+            )
         # Comparisons turn NaN into a disparity of 0, so it is looked for where it comes in.
-        undefined = any(np.isnan(getattr(trace.statistics, name)).any() for name in self.statistics)
+        undefined = any(np.isnan(getattr(read, name)).any() for name in self.statistics)
         value = math.nan if undefined else float(self.quantity(trace, pieces))
         if not math.isfinite(value):
             raise ModelError(
@@ -56,6 +67,12 @@ class Signal:
                 " of the vocabulary; use a signal of probabilities or disparities, or a model in higher precision"
             )
         return value
+
+    def _read(self, trace: Trace) -> TokenStatistics:
+        """The statistics that the signal looks at: without the tokens' text no more of a trace than its answer."""
+        if trace.answer is None or not self.needs_answer or self.needs_pieces:
+            return trace.statistics
+        return trace.statistics[trace.answer.start : trace.answer.end]
 
     def confidence(self, trace: Trace, pieces: Sequence[str] = ()) -> float | None:
         """The confidence in [0, 1], a monotone map of ``raw``; None where ``raw`` is None.
