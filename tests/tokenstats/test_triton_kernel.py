@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,12 @@ from rlsf.tokenstats.triton_kernel import (
     SINGLE_PRECISION,
     Blocks,
     choose_blocks,
+    parts_by_triton,
     triton_available,
 )
 
 triton = pytest.importorskip("triton")
+Compile = Callable[..., Any]
 
 #: Bytes of shared memory of a multiprocessor by compute capability; of these 1024 are kept from every program.
 SHARED_MEMORY = {90: 228 * 1024, 80: 164 * 1024, 86: 100 * 1024}
@@ -45,28 +49,42 @@ def test_interpreted() -> None:
     assert ran.returncode == 0, ran.stdout[-5000:] + ran.stderr[-2000:]
 
 
-def compiled(blocks: Blocks, capability: int, types: tuple[str, str], head: OutputHead) -> Any:
-    """The program for hidden states and weights of these types, on a device of this compute capability."""
-    from rlsf.tokenstats.triton_program import parts_program
+@dataclass
+class Elsewhere:
+    """What Triton asks of a driver to compile for its device. ``capability`` 90 is 9.0."""
 
-    constants = triton_kernel._constants(blocks, head, total=head.softcap is not None, above=False)
-    options = {name: constants.pop(name) for name in ("num_warps", "num_stages")}
-    constants |= {"hidden_step": 1, "weight_step": 1, "above": None, "counts": None}
-    signature = dict.fromkeys(parts_program.arg_names, "i32") | dict.fromkeys(constants, "constexpr")
-    signature |= {"scale": "fp32", "softcap": "fp32", "reals": "*fp32", "ids": "*i64", "top1_ids": "*i64"}
-    if head.bias is None:
-        constants["bias"], signature["bias"] = None, "constexpr"
-    else:
-        signature["bias"] = "*fp32"
-    for name, element, rows in (("hidden", types[0], blocks.rows), ("weight", types[1], blocks.tokens)):
-        described = f"tensordesc<{element}[{rows}, {blocks.width}]>"
-        signature[name] = described if blocks.descriptors else f"*{element}"
-    pointers = [name for name, kind in signature.items() if kind.startswith("*")]
-    multiples = [*pointers, "width", "hidden_stride", "weight_stride"]
-    attributes = {(parts_program.arg_names.index(name),): [["tt.divisibility", 16]] for name in multiples}
-    source = triton.compiler.ASTSource(parts_program, signature, constants, attributes)
-    target = triton.backends.compiler.GPUTarget("cuda", capability, 32)
-    return triton.compile(source, target=target, options=options)
+    capability: int
+
+    def get_current_device(self) -> int:
+        return self.capability
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> Any:
+        return triton.backends.compiler.GPUTarget("cuda", self.capability, 32)
+
+
+@pytest.fixture
+def compile_launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Compile:
+    """Compile, anew, what ``parts_by_triton`` would launch for these tensors on a device of a compute capability."""
+    binaries: list[Any] = []
+    run = triton.JITFunction.run
+
+    def only_compile(self: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
+        binaries.append(run(self, *arguments, grid=grid, warmup=True, **options))
+
+    def compile_launch(capability: int, hidden: torch.Tensor, head: OutputHead, *, above: bool = False) -> Any:
+        monkeypatch.setattr(triton.runtime.driver, "_active", Elsewhere(capability))
+        monkeypatch.setattr(triton_kernel, "_capability", lambda device: divmod(capability, 10))
+        ids = torch.zeros(len(hidden), dtype=torch.int64)
+        logits = torch.zeros(len(hidden)) if above else None
+        parts_by_triton(hidden, head, ids, 0.7, total=head.softcap is not None, above=logits)
+        return binaries.pop()
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
+    monkeypatch.setattr(triton.JITFunction, "run", only_compile)
+    return compile_launch
 
 
 def assembled(binary: Any, folder: Path) -> tuple[int, int]:
@@ -85,54 +103,57 @@ def assembled(binary: Any, folder: Path) -> tuple[int, int]:
     return int(registers[1]), int(spilled[1])
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Compile anew, and leave nothing in the user's home."""
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
-    return tmp_path
-
-
-PLAIN, CAPPED = OutputHead(torch.ones(2, 1)), OutputHead(torch.ones(2, 1), softcap=30.0)
-
-
 @pytest.mark.parametrize(
-    ("blocks", "capability", "element", "head"),
+    ("capability", "dtype", "rows", "blocks", "softcap"),
     [
-        pytest.param(HOPPER, 90, "bf16", PLAIN, id="hopper"),
-        pytest.param(HOPPER, 90, "bf16", CAPPED, id="hopper-softcap"),
-        pytest.param(HOPPER_FEW_ROWS, 90, "fp16", PLAIN, id="hopper-few-rows"),
-        pytest.param(AMPERE, 80, "bf16", PLAIN, id="ampere"),
-        pytest.param(AMPERE_FEW_ROWS, 86, "fp16", PLAIN, id="ampere-few-rows"),
+        pytest.param(90, torch.bfloat16, 70, HOPPER, None, id="hopper"),
+        pytest.param(90, torch.bfloat16, 70, HOPPER, 30.0, id="hopper-softcap"),
+        pytest.param(90, torch.float16, 3, HOPPER_FEW_ROWS, None, id="hopper-few-rows"),
+        pytest.param(80, torch.bfloat16, 70, AMPERE, None, id="ampere"),
+        pytest.param(86, torch.float16, 3, AMPERE_FEW_ROWS, 30.0, id="ampere-few-rows-softcap"),
     ],
 )
 def test_compiled_for_tensor_cores(
-    blocks: Blocks, capability: int, element: str, head: OutputHead, cache: Path
+    capability: int,
+    dtype: torch.dtype,
+    rows: int,
+    blocks: Blocks,
+    softcap: float | None,
+    compile_launch: Compile,
+    tmp_path: Path,
 ) -> None:
     """Products on tensor cores from copies that are in flight beside them, no register spilled, one result a row."""
-    binary = compiled(blocks, capability, (element, element), head)
+    head = OutputHead(torch.zeros(300, 896, dtype=dtype), softcap=softcap)
+    binary = compile_launch(capability, torch.zeros(rows, 896, dtype=dtype), head, above=True)
     code = binary.asm["ptx"]
-    kinds = {"bf16": "bf16", "fp16": "f16"}[element]
+    kind = {torch.bfloat16: "bf16", torch.float16: "f16"}[dtype]
     if blocks.descriptors:
-        assert re.search(rf"wgmma\.mma_async\.sync\.aligned\.m64n\d+k16\.f32\.{kinds}\.{kinds}", code)
+        assert re.search(rf"wgmma\.mma_async\.sync\.aligned\.m64n{blocks.tokens}k16\.f32\.{kind}\.{kind}", code)
         assert "cp.async.bulk.tensor.2d" in code
     else:
-        assert re.search(rf"mma\.sync\.aligned\.m16n8k16\.row\.col\.f32\.{kinds}\.{kinds}", code)
+        assert re.search(rf"mma\.sync\.aligned\.m16n8k16\.row\.col\.f32\.{kind}\.{kind}", code)
         assert re.search(r"cp\.async\.cg\.shared\.global \[[^\]]*\], \[[^\]]*\], 0x10", code)
     assert (binary.metadata.shared + 1024) * blocks.resident <= SHARED_MEMORY[capability]
-    registers, spilled = assembled(binary, cache)
+    registers, spilled = assembled(binary, tmp_path)
     assert spilled == 0
     assert registers * 32 * blocks.warps * blocks.resident <= 65536
     written = re.findall(r"tt\.store .*tensor<(\S+)x!tt\.ptr", binary.asm["ttir"])
-    assert written == [str(blocks.rows)] * (6 if head.softcap is None else 7)
+    assert written == [str(blocks.rows)] * (7 if softcap is None else 8)
 
 
-@pytest.mark.parametrize("types", [("fp32", "fp32"), ("fp32", "bf16")])
-def test_float32_is_not_rounded_for_tensor_cores(types: tuple[str, str], cache: Path) -> None:
-    binary = compiled(SINGLE_PRECISION, 80, types, OutputHead(torch.ones(2, 1), torch.ones(2)))
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+def test_float32_is_not_rounded_for_tensor_cores(weights: torch.dtype, compile_launch: Compile, tmp_path: Path) -> None:
+    binary = compile_launch(80, torch.zeros(3, 64), OutputHead(torch.zeros(300, 64, dtype=weights), torch.zeros(300)))
     assert "mma" not in binary.asm["ptx"]
     assert "tf32" not in binary.asm["ptx"]
-    registers, spilled = assembled(binary, cache)
-    assert (registers <= 255, spilled) == (True, 0)
+    assert assembled(binary, tmp_path)[1] == 0
+
+
+@pytest.mark.parametrize(("capability", "width"), [(90, 1), (80, 33)])
+def test_odd_matrices_compile(capability: int, width: int, compile_launch: Compile) -> None:
+    """Rows at odd addresses, a matrix by columns, a width of one: without wide copies, but on tensor cores."""
+    hidden, weight = torch.zeros(1, width).bfloat16(), torch.zeros(width, 300).bfloat16().T
+    assert "mma" in compile_launch(capability, hidden, OutputHead(weight)).asm["ptx"]
 
 
 def test_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,8 +40,7 @@ def parts_program(
     zeros = tl.zeros([BLOCK_M], tl.float32)
     mass, moment, total = zeros, zeros, zeros
     top1, top2, chosen = zeros + MASKED, zeros + MASKED, zeros + MASKED
-    count = tl.zeros([BLOCK_M], tl.int32)
-    top1_id = count + first
+    top1_id, count = tl.zeros([BLOCK_M], tl.int32), tl.zeros([BLOCK_M], tl.int32)
     # As one loop with that over the width, so that the first weights of a tile arrive while the last one is folded.
     for start in tl.range(first, tl.minimum(first + span, vocabulary), BLOCK_N, flatten=True):
         products = _products(
