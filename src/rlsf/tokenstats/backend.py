@@ -64,7 +64,7 @@ def choose_backend(hidden: Tensor, head: OutputHead) -> Backend:
 def survey(device: torch.device, dtype: torch.dtype = torch.float32) -> list[BackendReport]:
     """Every backend, fastest first, as seen by tensors on ``device`` with an embedding in ``dtype``."""
     found = [
-        ("triton", *triton_available(device)),
+        ("triton", *_kernel_on(device, dtype)),
         ("compiled", *_compiled_on(device, dtype)),
         ("tiles", True, "PyTorch operations, on every device"),
     ]
@@ -74,6 +74,14 @@ def survey(device: torch.device, dtype: torch.dtype = torch.float32) -> list[Bac
     usable = [name for name, can, _ in found if can]
     chosen = wanted if wanted in usable else usable[0]
     return [BackendReport(name, can, name == chosen, reason) for name, can, reason in found]
+
+
+def _kernel_on(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
+    if device.type != "cuda":
+        return False, "for CUDA devices"
+    if dtype not in (torch.bfloat16, torch.float16):
+        return False, "for half precision: tensor cores would round float32"
+    return triton_available(device)
 
 
 def _compiled_on(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
