@@ -3,7 +3,7 @@
 python benchmarks/token_statistics.py [--quick] [--device cuda] [--json FILE]
 
 The floor is the matrix product alone over tiles of 512 rows and 2048 tokens, by the library that is fastest here
-(oneDNN on AMD processors); in bfloat16 its results are bfloat16, ours are float32. *Default product* is PyTorch's own
+(oneDNN on AMD processors); in bfloat16 its results are bfloat16, ours are float32. *Default mm* is PyTorch's own
 choice, without any statistics. *Plain logits* keeps [N, V] logits: log-softmax, topk, entropy, mean, gather. TRL's
 function has no second largest probability. Each figure is the fastest of several interleaved calls. The mean row of the
 embedding is computed before, as it is once for a model. Peak memory is that of a process of its own, beyond the inputs,
@@ -19,6 +19,8 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from _shared import forget_peak_memory, in_own_process, options, peak_memory, return_free_memory, show, write_json
@@ -105,8 +107,8 @@ def ours_in_tiles(problem: Problem) -> None:
 VARIANTS: dict[str, Variant] = {
     "floor": floor,
     "ours": ours,
-    "ours, tiles": ours_in_tiles,
-    "default product": default_product,
+    "ours in tiles": ours_in_tiles,
+    "default mm": default_product,
     "plain logits": plain_logits,
     "TRL chunked": trl_chunked,
 }
@@ -159,18 +161,11 @@ def compare_times(
 ) -> list[Any]:
     """One row of figures for each size and precision."""
     found = []
-    for dtype in dtypes:
-        for rows, width, vocabulary in sizes:
-            measured = times(make_problem(rows, width, vocabulary, dtype, device), budget)
-            found.append(
-                {
-                    "dtype": str(dtype).removeprefix("torch."),
-                    "V": vocabulary,
-                    "d": width,
-                    "N": rows,
-                    "seconds": measured,
-                }
-            )
+    cases = [(dtype, *size) for dtype in dtypes for size in sizes]
+    for dtype, rows, width, vocabulary in track(cases, "sizes", console=Console(stderr=True), transient=True):
+        measured = times(make_problem(rows, width, vocabulary, dtype, device), budget)
+        name = str(dtype).removeprefix("torch.")
+        found.append({"dtype": name, "V": vocabulary, "d": width, "N": rows, "seconds": measured})
     return found
 
 
@@ -184,8 +179,8 @@ def show_times(found: list[Any], title: str) -> dict[str, Any]:
         flops = 2 * row["V"] * row["d"] * row["N"]
         rows.append(
             [
-                f"{row['dtype']} {row['V']:,} x {row['d']}, N={row['N']}",
-                f"{floor_seconds:.3f} s, {flops / floor_seconds / 1e9:.0f} GF/s",
+                f"{row['dtype']} {row['V']:,} x {row['d']} x {row['N']}",
+                f"{flops / floor_seconds / 1e9:.0f} GF/s",
                 *(f"{row['ratios'][name]:.2f}" for name in others),
             ]
         )
@@ -195,7 +190,7 @@ def show_times(found: list[Any], title: str) -> dict[str, Any]:
     }
     for dtype, values in medians.items():
         rows.append([f"median, {dtype}", "", *(f"{values[name]:.2f}" for name in others)])
-    show(title, ["V x d, N", "floor", *others], rows)
+    show(title, ["V x d x N", "floor", *others], rows)
     return medians
 
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peak_memory import peak_bytes
 
+from rlsf.errors import InputError
 from rlsf.tokenstats import STATISTIC_NAMES, from_logits
-from rlsf.tokenstats.from_logits import statistics_of_logits
+from rlsf.tokenstats.from_logits import mass_of_logits, ranks_of_logits, statistics_of_logits
 
 
 def test_a_distribution_by_hand() -> None:
@@ -149,6 +150,38 @@ def test_other_precisions_are_read_exactly(dtype: torch.dtype) -> None:
     columns = statistics_of_logits(logits, ids)
     assert columns.entropy.dtype == torch.float32
     assert_matches(columns, logits, ids, tolerance=2e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5])
+def test_temperature(temperature: float) -> None:
+    logits = 3 * torch.randn(7, 300, generator=torch.Generator().manual_seed(3))
+    ids = torch.arange(7)
+    columns = statistics_of_logits(logits, ids, temperature=temperature)
+    assert_matches(columns, logits.double() / temperature, ids, tolerance=2e-5)
+
+
+def test_ranks_of_a_distribution_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(from_logits, "_SCRATCH_BYTES", 10)  # two rows at a time
+    logits = torch.tensor([[3.0, 1.0, 2.0, 1.0, -torch.inf]] * 5)
+    assert ranks_of_logits(logits, torch.arange(5)).tolist() == [1, 3, 2, 3, 5]
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+def test_mass_of_token_sets(temperature: float) -> None:
+    logits = torch.tensor([[0.5, 0.25, 0.125, 0.125]]).log() * temperature
+    columns = statistics_of_logits(logits, temperature=temperature)
+    masses = mass_of_logits(logits, columns, [[1], [0, 3], range(4)], temperature=temperature)
+    assert masses.tolist()[0] == pytest.approx([0.25, 0.625, 1.0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("token_sets", "message"),
+    [([[1], []], "token set 1 is empty"), ([[4]], "token id 4.*4 tokens"), ([[-1]], "id -1"), ([[2, 2]], "twice")],
+)
+def test_token_sets_that_are_none(token_sets: list[list[int]], message: str) -> None:
+    logits = torch.zeros(1, 4)
+    with pytest.raises(InputError, match=message):
+        mass_of_logits(logits, statistics_of_logits(logits), token_sets)
 
 
 def test_as_the_container_of_a_trace() -> None:

@@ -60,7 +60,7 @@ def score(
     columns:
         Where another engine's files keep what.
     batch_tokens:
-        Tokens of one forward pass, 8192 by default: bounds memory.
+        Tokens of one forward pass: bounds memory. By default 4096 on a CPU, else 16384.
     shard_traces:
         Traces of one file of the output, 4096 by default: bounds memory, and what a resumed run does again.
     """

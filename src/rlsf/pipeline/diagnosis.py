@@ -97,11 +97,12 @@ def _computing(devices: list[torch.device]) -> Iterator[Finding]:
     yield Fact("linear layers", f"float32 on the CPU by {'oneDNN' if faster else 'PyTorch as usual'}: {reason}")
     wanted = os.environ.get(VARIABLE)
     for device in devices:
-        reports = survey(device)
+        # What models are loaded in by default: see rlsf.models.device.
+        reports = survey(device, torch.float32 if device.type == "cpu" else torch.bfloat16)
         name = f"statistics, {device.type}"
         for report in reports:
             state = "in use" if report.chosen else "usable" if report.usable else "not here"
-            yield Fact(name, f"{report.name:8} {state:8} {report.reason}")
+            yield Fact(name, f"{report.name:9} {state:9} {report.reason}")
             name = ""
         chosen = next(report.name for report in reports if report.chosen)
         fastest, remedy = _FASTEST[device.type]

@@ -47,8 +47,8 @@ class ScoringConfig(Section):
     """How answers are found in completions of another engine; our own traces keep theirs."""
     chat_arguments: dict[str, Any] = Field(default_factory=dict)
     """Variables of the chat template, for prompts that are messages."""
-    batch_tokens: int = Field(default=8192, ge=1)
-    """Tokens of one forward pass, padding included: bounds memory."""
+    batch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of one forward pass, padding included: bounds memory. By default what ``Scorer`` finds fit."""
     shard_traces: int = Field(default=4096, ge=1)
     """Traces of an output file: what is held in memory, and what a resumed run need not do again."""
 

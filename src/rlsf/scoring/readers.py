@@ -31,8 +31,8 @@ class NotFinite(ModelError):
 class LogitsReader:
     """Reads through the model's own logits, in pieces whose logits fit in 256 MiB where the model allows it."""
 
-    def __init__(self, causal: CausalModel) -> None:
-        self._causal = causal
+    def __init__(self, causal: CausalModel, temperature: float = 1.0) -> None:
+        self._causal, self._temperature = causal, temperature
 
     def columns(self, ids: Tensor, keep: Tensor) -> StatisticColumns:
         """Statistics of the tokens selected by ``keep`` [n, T] of right-padded ``ids`` [n, T], row by row."""
@@ -58,7 +58,7 @@ class LogitsReader:
         else:
             logits = self._causal.read(inputs)[:, places - 1]
         chosen = keep[:, places]
-        columns = statistics_of_logits(logits[chosen], ids[:, places][chosen])
+        columns = statistics_of_logits(logits[chosen], ids[:, places][chosen], temperature=self._temperature)
         _require_finite(columns.logsumexp.isfinite(), chosen)
         return columns
 
@@ -66,8 +66,10 @@ class LogitsReader:
 class FusedReader:
     """Reads through hidden states and the output embedding: logits are never in memory."""
 
-    def __init__(self, causal: CausalModel, layer: nn.Linear, post_processing: PostProcessing) -> None:
-        self.layer, self.post_processing = layer, post_processing
+    def __init__(
+        self, causal: CausalModel, layer: nn.Linear, post_processing: PostProcessing, temperature: float = 1.0
+    ) -> None:
+        self.layer, self.post_processing, self.temperature = layer, post_processing, temperature
         self._causal, self._head = causal, post_processing.head_of(layer)
 
     def columns(self, ids: Tensor, keep: Tensor) -> StatisticColumns:
@@ -84,7 +86,7 @@ class FusedReader:
         """Statistics of selected tokens of ``ids`` [n, T], which the states ``hidden`` [n, T, d] produced."""
         states = hidden[keep]
         _require_finite(states.isfinite().all(-1), keep)
-        return statistics_of_hidden(states, self._output_head(), ids[keep])
+        return statistics_of_hidden(states, self._output_head(), ids[keep], temperature=self.temperature)
 
     def _output_head(self) -> OutputHead:
         """Kept while the layer's weights are the same tensor: it remembers what it has computed of them."""

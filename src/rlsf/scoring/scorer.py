@@ -28,8 +28,7 @@ class Scorer:
 
     ``batch_tokens`` bounds the tokens of one forward pass, padding and the cached states of prompts included, and so
     the memory: 4096 by default on CPU, where more leave its caches, else 16384. Results do not depend on it beyond
-    rounding. Creating a scorer tries on the model whether it can be
-    scored without logits: see ``way``.
+    rounding. Creating a scorer tries on the model whether it can be scored without logits: see ``way``.
 
     Raises ``InputError`` for an adapter that puts tokens before the prompt, ``ModelError`` for a model whose logits are
     not numbers or that sees the tokens it is to predict.
@@ -99,17 +98,23 @@ class Scorer:
                 yield replace(trace, statistics=_placed(statistics[start:end], reading, len(trace.token_ids)))
                 start = end
 
-    def statistics(self, input_ids: Tensor, attention_mask: Tensor, keep: Tensor) -> StatisticColumns:
+    def statistics(
+        self, input_ids: Tensor, attention_mask: Tensor, keep: Tensor, *, temperature: float = 1.0
+    ) -> StatisticColumns:
         """Statistics of the tokens selected by ``keep`` [B, T] (bool), row by row, on the model's device.
+
+        The distributions are softmax(logits / temperature).
 
         ``input_ids`` and ``attention_mask`` [B, T] may be padded on either side or in the middle (prompts on the left
         and completions on the right): what the mask leaves of a row is one sequence from position 0 on. The token at t
         is scored by the distribution after the last real token before it, the one that produced it. Rows that begin
         alike up to their first selected token have that read once, where the model allows it.
 
-        Raises ``InputError`` where shapes or ids do not fit, or ``keep`` selects padding or the first token of a row;
-        ``ModelError`` where the model's distributions are not finite.
+        Raises ``InputError`` where shapes, ids or the temperature do not fit, or ``keep`` selects padding or the first
+        token of a row; ``ModelError`` where the model's distributions are not finite.
         """
+        if not 0 < temperature < float("inf"):
+            raise InputError(f"temperature={temperature}: it must be positive")
         shapes = [list(tensor.shape) for tensor in (input_ids, attention_mask, keep)]
         if len(shapes[0]) != 2 or shapes != shapes[:1] * 3:
             raise InputError(f"ids, mask and keep of shapes {shapes}: all must be [B, T]")
@@ -118,7 +123,7 @@ class Scorer:
             raise InputError(f"keep is {kept.dtype}: it must be boolean")
         rows = range(len(ids))
         readings = [self._reading_of_row(row, ids[row], mask[row] != 0, kept[row]) for row in rows if kept[row].any()]
-        return self._columns(readings)
+        return self._columns(readings, temperature)
 
     def _reading_of_row(self, row: int, ids: np.ndarray, real: np.ndarray, keep: np.ndarray) -> Reading:
         if (keep & ~real).any():
@@ -129,10 +134,10 @@ class Scorer:
         self._bounds().check(reading.name, reading.prompt, reading.completion)
         return reading
 
-    def _columns(self, readings: list[Reading]) -> StatisticColumns:
+    def _columns(self, readings: list[Reading], temperature: float = 1.0) -> StatisticColumns:
         if not readings:
             return no_columns(self._causal.device)
-        reader = self._reader()
+        reader = self._reader(temperature)
         planned = plan(
             readings,
             self.batch_tokens,
@@ -142,14 +147,15 @@ class Scorer:
         )
         return read_all(readings, planned, reader, self._causal, self.batch_tokens)
 
-    def _reader(self) -> FusedReader | LogitsReader:
+    def _reader(self, temperature: float) -> FusedReader | LogitsReader:
         found = self._verdict().post_processing
         if found is None:
-            return LogitsReader(self._causal)
-        layer = last_layer(self.model)
-        if self._fused is None or self._fused.layer is not layer or self._fused.post_processing is not found:
-            self._fused = FusedReader(self._causal, layer, found)
-        return self._fused
+            return LogitsReader(self._causal, temperature)
+        wanted = (last_layer(self.model), found, temperature)
+        kept = self._fused
+        if kept is None or (kept.layer, kept.post_processing, kept.temperature) != wanted:
+            kept = self._fused = FusedReader(self._causal, *wanted)
+        return kept
 
     def _verdict(self) -> Verdict:
         return verdict_on(self._causal)

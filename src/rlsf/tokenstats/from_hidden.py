@@ -17,6 +17,7 @@ from rlsf.tokenstats.backend import Backend, choose_backend
 from rlsf.tokenstats.head import OutputHead
 from rlsf.tokenstats.parts import StatisticColumns
 from rlsf.tokenstats.tiles import no_autocast
+from rlsf.tokenstats.token_sets import flat_ids, masses
 
 #: Rows converted to float32 at a time.
 _CONVERTED_ROWS = 256
@@ -61,20 +62,16 @@ def mass_of_tokens(
     *,
     temperature: float = 1.0,
 ) -> Tensor:
-    """Probability of each of S sets of tokens ("True" in its spellings, the letters A to E), [N, S] in float32.
+    """Probability of each of S sets of tokens, [N, S] in float32: see ``rlsf.tokenstats.token_sets``.
 
-    sum_{v in set} exp(z_v / temperature - log Z), from the ``logsumexp`` of ``columns``, which must be of the same
-    temperature: only the logits of these tokens are computed.
+    ``columns`` must be those of ``hidden`` [N, d] at the same temperature. Raises as ``statistics_of_hidden``, and for
+    sets that are empty or name a token twice.
     """
-    if any(len(token_set) == 0 for token_set in token_sets):
-        raise InputError(f"token set {[len(token_set) for token_set in token_sets].index(0)} is empty")
-    flat = torch.tensor([token for token_set in token_sets for token in token_set], device=hidden.device)
-    _check(hidden, head, flat, temperature, rows=False)
+    _check(hidden, head, None, temperature)
+    flat = flat_ids(token_sets, head.vocabulary_size, hidden.device)
     with no_autocast(hidden.device):
-        logits = head.logits_of(hidden, flat)
-    probabilities = (logits / temperature - columns.logsumexp.unsqueeze(1)).exp()
-    sets = probabilities.split([len(token_set) for token_set in token_sets], dim=1)
-    return torch.stack([part.sum(1) for part in sets], dim=1).clamp_(max=1.0)
+        logits = head.logits_of(hidden, flat) / temperature
+    return masses(logits, columns, token_sets)
 
 
 @torch.no_grad()
@@ -136,8 +133,8 @@ def _chosen_logits(hidden: Tensor, head: OutputHead, ids: Tensor) -> Tensor:
     return head.finish(raw if head.bias is None else raw + head.bias[ids].float())
 
 
-def _check(hidden: Tensor, head: OutputHead, ids: Tensor | None, temperature: float, *, rows: bool = True) -> None:
-    """Raise unless the arguments fit together; with ``rows`` every row has one of the ``ids``."""
+def _check(hidden: Tensor, head: OutputHead, ids: Tensor | None, temperature: float) -> None:
+    """Raise unless the arguments fit together."""
     if hidden.dim() != 2 or hidden.shape[1] != head.width or not hidden.is_floating_point():
         raise InputError(
             f"hidden states {_shape(hidden)} for an output embedding {_shape(head.weight)}: [N, {head.width}] is needed"
@@ -148,7 +145,7 @@ def _check(hidden: Tensor, head: OutputHead, ids: Tensor | None, temperature: fl
         raise InputError(f"temperature={temperature}: it must be positive")
     if ids is None:
         return
-    if ids.dim() != 1 or (rows and len(ids) != len(hidden)) or ids.is_floating_point() or ids.device != hidden.device:
+    if ids.dim() != 1 or len(ids) != len(hidden) or ids.is_floating_point() or ids.device != hidden.device:
         raise InputError(f"token ids {_shape(ids)} for hidden states {_shape(hidden)}: one integer a row, same device")
     outside = (ids < 0) | (ids >= head.vocabulary_size)
     if outside.any():
