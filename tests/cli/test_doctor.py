@@ -18,7 +18,7 @@ from rlsf.pipeline import model_diagnosis
 from rlsf.pipeline.diagnosis import diagnose
 from rlsf.pipeline.finding import Complaint, Fact
 from rlsf.scoring.self_check import Verdict
-from rlsf.tokenstats.compiled import Library
+from rlsf.tokenstats.compiled import CompiledCode
 
 
 def doctor(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
@@ -93,7 +93,7 @@ def test_a_backend_that_is_asked_for_and_cannot_be_used(monkeypatch: pytest.Monk
 
 
 def test_a_slower_backend_than_need_be(monkeypatch: pytest.MonkeyPatch, all_cores: None) -> None:
-    monkeypatch.setattr("rlsf.tokenstats.backend.library", lambda: Library(None, "no C++ compiler"))
+    monkeypatch.setattr("rlsf.tokenstats.backend.compiled_code", lambda: CompiledCode(None, "no C++ compiler"))
     assert complaints() == [
         "token statistics on cpu by tiles, slower than by compiled (no C++ compiler): install g++, or name a C++"
         " compiler in the variable CXX"

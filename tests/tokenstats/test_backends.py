@@ -21,7 +21,7 @@ from rlsf.tokenstats.head import OutputHead
 from rlsf.tokenstats.triton_kernel import triton_available
 
 CPU = torch.device("cpu")
-needs_compiler = pytest.mark.skipif(compiled.library().code is None, reason=compiled.library().reason)
+needs_compiler = pytest.mark.skipif(compiled.compiled_code().functions is None, reason=compiled.compiled_code().reason)
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No wish from outside, and nothing remembered of what a test made of the compiler."""
     monkeypatch.delenv(VARIABLE, raising=False)
     yield
-    compiled.library.cache_clear()
+    compiled.compiled_code.cache_clear()
 
 
 def chosen(dtype: torch.dtype = torch.float32) -> str:
@@ -38,7 +38,7 @@ def chosen(dtype: torch.dtype = torch.float32) -> str:
 
 
 def assert_falls_back(reason: str) -> None:
-    compiled.library.cache_clear()
+    compiled.compiled_code.cache_clear()
     report = next(report for report in survey(CPU) if report.name == "compiled")
     assert not report.usable
     assert reason in report.reason
@@ -121,9 +121,9 @@ def test_older_processors(
     flags = tuple(flag.replace("native", processor) for flag in compiled._COMPILE)
     monkeypatch.setattr(compiled, "_COMPILE", flags)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp()))
-    compiled.library.cache_clear()
-    library = compiled.library()
-    assert (library.pairs, library.reads_float16) == (False, processor == "x86-64-v3")
+    compiled.compiled_code.cache_clear()
+    built = compiled.compiled_code()
+    assert (built.pairs, built.reads_float16) == (False, processor == "x86-64-v3")
     assert chosen(dtype) == ("tiles" if dtype == torch.float16 and processor == "x86-64" else "compiled")
     random = torch.Generator().manual_seed(0)
     hidden, weight = torch.randn(45, 97, generator=random).to(dtype), torch.randn(5003, 97, generator=random).to(dtype)
@@ -136,7 +136,7 @@ def test_older_processors(
 
 @needs_compiler
 def test_it_is_built_once_by_processes_side_by_side(tmp_path: Path) -> None:
-    code = "from rlsf.tokenstats.compiled import library; assert library().code is not None, library().reason"
+    code = "from rlsf.tokenstats.compiled import compiled_code as built; assert built().functions is not None, built()"
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     processes = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]

@@ -15,7 +15,7 @@ from torch import Tensor
 from rlsf.errors import InputError, ModelError
 from rlsf.tokenstats import STATISTIC_NAMES, tiles
 from rlsf.tokenstats.backend import Backend, choose_backend
-from rlsf.tokenstats.compiled import library
+from rlsf.tokenstats.compiled import compiled_code
 from rlsf.tokenstats.from_hidden import mass_of_tokens, statistics_and_ranks_of_hidden, statistics_of_hidden
 from rlsf.tokenstats.from_logits import statistics_of_logits
 from rlsf.tokenstats.head import OutputHead
@@ -27,8 +27,8 @@ BACKENDS = ["tiles", "compiled"]
 def backend(name: str, head: OutputHead) -> Backend:
     if name == "tiles":
         return Backend("tiles", 64, parts_by_tiles)
-    if library().code is None:
-        pytest.skip(library().reason)
+    if compiled_code().functions is None:
+        pytest.skip(compiled_code().reason)
     chosen = choose_backend(head.weight, head)
     assert chosen.name == name
     return chosen

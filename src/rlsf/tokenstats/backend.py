@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlsf.errors import InputError
-from rlsf.tokenstats.compiled import library, parts_by_compiled_code, rows_at_once
+from rlsf.tokenstats.compiled import compiled_code, parts_by_compiled_code, rows_at_once
 from rlsf.tokenstats.head import OutputHead
 from rlsf.tokenstats.parts import VocabularyParts
 from rlsf.tokenstats.tiles import parts_by_tiles
@@ -87,8 +87,8 @@ def _kernel_on(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
 def _compiled_on(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
     if device.type != "cpu":
         return False, "for CPUs"
-    built = library()
-    if built.code is None:
+    built = compiled_code()
+    if built.functions is None:
         return False, built.reason
     if dtype == torch.float16 and not built.reads_float16:
         return False, "this processor does not read float16"

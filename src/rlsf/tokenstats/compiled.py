@@ -55,31 +55,33 @@ class Problem(ctypes.Structure):
     )
 
 
-class Library(NamedTuple):
+class CompiledCode(NamedTuple):
     """The loaded code, or None and the reason why there is none. ``pairs``: multiplies bfloat16 itself."""
 
-    code: ctypes.CDLL | None
+    functions: ctypes.CDLL | None
     reason: str
     pairs: bool = False
     reads_float16: bool = False
 
 
 @cache
-def library() -> Library:
+def compiled_code() -> CompiledCode:
     """Compile once, load once a process."""
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
-    if platform.system() != "Linux" or not compiler:
-        return Library(None, "no C++ compiler (g++, c++ or CXX)" if not compiler else f"not on {platform.system()}")
+    if platform.system() != "Linux":
+        return CompiledCode(None, f"not on {platform.system()}")
+    if not compiler:
+        return CompiledCode(None, "no C++ compiler (g++, c++ or CXX)")
     try:
         code = ctypes.CDLL(str(_built(compiler)))
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or "").strip().splitlines()
-        return Library(None, f"{compiler} cannot build it: {lines[0] if lines else error.returncode}")
+        return CompiledCode(None, f"{compiler} cannot build it: {lines[0] if lines else error.returncode}")
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Library(None, f"{compiler} cannot build it: {error}")
+        return CompiledCode(None, f"{compiler} cannot build it: {error}")
     abilities = code.rlsf_abilities()
     pairs = bool(abilities & 1)
-    return Library(
+    return CompiledCode(
         code, f"built by {compiler}{', with bfloat16 products' if pairs else ''}", pairs, bool(abilities & 2)
     )
 
@@ -88,8 +90,8 @@ def parts_by_compiled_code(
     hidden: Tensor, head: OutputHead, ids: Tensor, temperature: float, *, total: bool, above: Tensor | None
 ) -> VocabularyParts:
     """As ``parts_by_tiles``, on CPU. Raises ``ResourceError`` where a few MiB of memory are not to be had."""
-    code, _, pairs, _ = library()
-    assert code is not None
+    functions, _, pairs, _ = compiled_code()
+    assert functions is not None
     paired = pairs and hidden.dtype == head.weight.dtype == torch.bfloat16
     states = _rows(hidden if paired else hidden.float())
     weight = _rows(head.weight)
@@ -106,7 +108,7 @@ def parts_by_compiled_code(
         *(head.scale, head.softcap or 0.0, temperature),
         *(_KINDS[head.weight.dtype], paired, torch.get_num_threads()),
     )
-    if code.rlsf_token_statistics(ctypes.byref(problem)):
+    if functions.rlsf_token_statistics(ctypes.byref(problem)):
         raise ResourceError(f"no memory for the token statistics of {shape[0]} rows: lower the batch size")
     top1, top2, excess, expectation, chosen = reals
     return VocabularyParts(top1, top2, top1_id, excess, expectation, chosen, sums, counts)
