@@ -21,7 +21,8 @@ ALLOWED: dict[str, set[str]] = {
     "sampling": {"tokenstats", "models"},
     "scoring": {"tokenstats", "models", "sampling"},
     "preferences": {"tokenstats", "answers", "confidence"},
-    "training": {"models"},
+    "rewards": {"tokenstats", "answers", "confidence"},
+    "training": {"tokenstats", "models", "scoring", "rewards"},
     "evaluation": {"tokenstats", "answers", "confidence", "prompts"},
     "recipes": {"answers", "models", "prompts", "sampling", "preferences", "training", "evaluation"},
     "report": {"tokenstats", "answers", "confidence", "evaluation", "recipes"},
@@ -58,7 +59,8 @@ def test_every_package_is_a_room() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["rlsf", "rlsf.scoring", "rlsf.cli", "rlsf.recipes", "rlsf.answers", "rlsf.evaluation.config"]
+    "module",
+    ["rlsf", "rlsf.scoring", "rlsf.cli", "rlsf.recipes", "rlsf.answers", "rlsf.rewards", "rlsf.evaluation.config"],
 )
 def test_import_is_light(module: str) -> None:
     code = f"import {module}, sys; print(sorted({{'torch', 'transformers', 'trl', 'datasets'}} & set(sys.modules)))"
