@@ -10,9 +10,7 @@ from rlsf.answers.config import AnswerConfig
 from rlsf.answers.find import find_occurrences
 from rlsf.answers.voting import group_answers
 from rlsf.errors import InputError
-
-#: A prompt or completion as TRL hands it over: text, or messages.
-Said = str | Sequence[dict[str, Any]]
+from rlsf.rewards.said import Said, text_of
 
 
 class MajorityAgreement:
@@ -65,8 +63,7 @@ class MajorityAgreement:
         return rewards
 
     def _answer(self, said: Said, choices: Sequence[str]) -> str | None:
-        text = said if isinstance(said, str) else str(said[-1]["content"])
-        found = find_occurrences(text, self.answer, choices)
+        found = find_occurrences(text_of(said), self.answer, choices)
         return found[-1 if self.answer.occurrence == "last" else 0].answer if found else None
 
     def _of_group(self, answers: Sequence[str | None]) -> list[float]:

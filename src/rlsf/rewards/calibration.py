@@ -1,0 +1,62 @@
+"""RLCR's reward: correctness and the Brier score of a confidence in words (arXiv 2507.16806). It needs gold answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from rlsf.answers import equivalent
+from rlsf.errors import InputError
+from rlsf.rewards.said import Said, text_of
+from rlsf.rewards.verbalised import parse_verbalised
+
+
+class BrierCalibration:
+    """R = c - (q - c)^2 with c = 1 if the answer is right, else 0, and q the stated confidence (arXiv 2507.16806).
+
+    With probability p of being right the expectation is largest at q = p, where it is p^2: accuracy and calibration
+    agree. ``form="published"`` is the reward of the published code, (format + c + 1 - (q - c)^2) / 2, which for
+    well-formed completions is R / 2 + 1. The reward of a malformed completion is ``malformed``: by default that of the
+    worst well-formed one in the paper's form (-1), and 0 in the published one, below every well-formed one.
+
+    Gold answers come from the column ``answer``. Logs ``rlcr/malformed``, ``rlcr/accuracy`` and ``rlcr/confidence``; an
+    answer whose equivalence could not be decided in time counts as wrong.
+    Raises ``InputError`` where the data have no gold answers.
+    """
+
+    def __init__(
+        self,
+        *,
+        analysis: bool = True,
+        form: Literal["paper", "published"] = "paper",
+        malformed: float | None = None,
+    ) -> None:
+        if form not in ("paper", "published"):
+            raise InputError(f"form={form!r}: use paper or published")
+        self.analysis, self.form = analysis, form
+        self.malformed = {"paper": -1.0, "published": 0.0}[form] if malformed is None else malformed
+
+    def __call__(self, completions: Sequence[Said], answer: Sequence[str] | None = None, **columns: Any) -> list[float]:
+        """The reward of each completion, as TRL calls it."""
+        if answer is None:
+            raise InputError("BrierCalibration learns from gold answers: give the training data a column `answer`")
+        parsed = [parse_verbalised(text_of(said), analysis=self.analysis) for said in completions]
+        right = [
+            found.answer is not None and bool(equivalent(found.answer, gold))
+            for found, gold in zip(parsed, answer, strict=True)
+        ]
+        confidences = [found.confidence for found in parsed]
+        if "log_metric" in columns and parsed:
+            stated = [confidence for confidence in confidences if confidence is not None]
+            columns["log_metric"]("rlcr/malformed", confidences.count(None) / len(parsed))
+            columns["log_metric"]("rlcr/accuracy", sum(right) / len(parsed))
+            columns["log_metric"]("rlcr/confidence", sum(stated) / len(stated) if stated else 0.0)
+        return [
+            self.malformed if confidence is None else self.of(float(correct), confidence)
+            for correct, confidence in zip(right, confidences, strict=True)
+        ]
+
+    def of(self, correct: float, confidence: float) -> float:
+        """The reward of a well-formed completion."""
+        brier = (confidence - correct) ** 2
+        return correct - brier if self.form == "paper" else (1.0 + correct + 1.0 - brier) / 2
