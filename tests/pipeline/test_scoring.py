@@ -40,11 +40,11 @@ def sampled(tmp_path: Path, small_recipe: Callable[..., Recipe], open_run: Calla
 
 
 def assert_same_statistics(found: TokenStatistics, expected: TokenStatistics) -> None:
-    """Within 2e-5 nats, and what is far from zero (logits, unlikely tokens) within float32's precision of its size."""
+    """Within 1e-4 nats, logprobs within 5e-5: one pass over many tokens rounds otherwise than steps of one."""
     np.testing.assert_array_equal(found.top1_id, expected.top1_id)
     for name in STATISTIC_NAMES:
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=2e-5, rtol=2e-6, err_msg=name)
-    np.testing.assert_allclose(found.logprob, expected.logprob, atol=2e-5)
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-4, rtol=5e-6, err_msg=name)
+    np.testing.assert_allclose(found.logprob, expected.logprob, atol=5e-5)
 
 
 def test_a_run_s_own_traces_have_the_statistics_recorded_while_sampling(sampled: Path, tmp_path: Path) -> None:
@@ -207,4 +207,16 @@ def test_long_traces_make_smaller_shards() -> None:
     ids, statistics = np.zeros(size, dtype=np.int32), TokenStatistics.missing(size, 9)
     long = Trace("p", 0, "sampling", ids[:1], ids, "", "length", statistics)
     assert [len(shard) for shard in cut_into_shards([long] * 9, most=100)] == [4, 4, 1]
-    assert [len(shard) for shard in cut_into_shards([long] * 3, most=2)] == [2, 1]
+
+
+def test_the_traces_of_a_prompt_stay_in_one_shard() -> None:
+    ids, statistics = np.zeros(3, dtype=np.int32), TokenStatistics.missing(3, 9)
+
+    def sizes(groups: str, most: int) -> list[int]:
+        traces = [Trace(name, 0, "sampling", ids, ids, "", "length", statistics) for name in groups]
+        return [len(shard) for shard in cut_into_shards(traces, most)]
+
+    assert sizes("aaabbbcccd", most=2) == [3, 3, 3, 1]
+    assert sizes("abcde", most=2) == [2, 2, 1]
+    assert sizes("aaaaabc", most=2) == [4, 2, 1]  # one prompt alone fills a shard twice
+    assert sizes("", most=2) == []

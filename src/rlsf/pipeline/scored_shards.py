@@ -115,14 +115,18 @@ class ScoredFolder(OwnedFolder):
 
 
 def cut_into_shards(traces: Iterable[Trace], most: int) -> Iterator[list[Trace]]:
-    """Runs of ``most`` traces, of fewer where these are long; where it cuts depends on nothing but the traces."""
+    """Runs of ``most`` traces, of fewer where these are long; where it cuts depends on nothing but the traces.
+
+    The traces of a prompt stay together, up to twice as many: who reads a shard finds whole groups.
+    """
     shard: list[Trace] = []
     size = 0
     for trace in traces:
-        shard.append(trace)
-        size += _TOKEN_BYTES * len(trace.token_ids) + _PROMPT_TOKEN_BYTES * len(trace.prompt_token_ids) + _TRACE_BYTES
-        if len(shard) == most or size >= _SHARD_BYTES:
+        ends_group = bool(shard) and trace.prompt_id != shard[-1].prompt_id
+        if size >= _SHARD_BYTES or len(shard) >= 2 * most or (ends_group and len(shard) >= most):
             yield shard
             shard, size = [], 0
+        shard.append(trace)
+        size += _TOKEN_BYTES * len(trace.token_ids) + _PROMPT_TOKEN_BYTES * len(trace.prompt_token_ids) + _TRACE_BYTES
     if shard:
         yield shard
