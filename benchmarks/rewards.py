@@ -3,9 +3,10 @@
 python benchmarks/rewards.py [--quick] [--json FILE]
 
 Two models: the bundled one on its own questions, and a random Qwen2 of four layers of the 0.5B model's width and its
-vocabulary of 151,936. Steps of three trainers alternate, on the same prompts: a constant reward, self-certainty, and
-three internal rewards together. The figure is the median of each one's steps over that of the constant's; completions
-are all of the same length, lest one variant have more to do. Other work on the same cores spoils the figures.
+vocabulary of 151,936. Three trainers take turns on the same prompts: with a constant reward, with self-certainty, and
+with three internal rewards together. The figure is the median of each one's steps over that of the constant's;
+completions are all of the same length, lest one variant have more to do. Other work on the same cores spoils the
+figures.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 from trl.trainer.grpo_config import GRPOConfig
@@ -31,6 +32,7 @@ from rlsf.demo.tasks import generate
 from rlsf.models import ModelConfig, load_model, load_tokenizer
 from rlsf.rewards import SelfCertainty, TokenEntropy, TrajectoryEntropy
 from rlsf.training.policy_statistics import SelfFeedbackGRPOTrainer
+from sampling import random_qwen2
 
 TOKENIZER = load_tokenizer(ModelConfig(path=str(MODEL_DIR)))
 
@@ -66,22 +68,11 @@ def model_named(name: str) -> PreTrainedModel:
     """A fresh copy."""
     if name == "bundled":
         return load_model(ModelConfig(path=str(MODEL_DIR), dtype="float32"), for_training=True)
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=151_936,
-        hidden_size=896,
-        intermediate_size=4864,
-        num_hidden_layers=4,
-        num_attention_heads=14,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        eos_token_id=TOKENIZER.eos_token_id,
-    )
-    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return random_qwen2(layers=4)
 
 
 class Clock(TrainerCallback):
-    """Times steps and stops after each, so that several trainers can take turns."""
+    """Times steps."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []

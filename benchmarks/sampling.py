@@ -88,11 +88,16 @@ def model_named(name: str) -> PreTrainedModel:
     logging.disable_progress_bar()
     if name == "bundled":
         return AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32).eval()
+    return random_qwen2(layers=24)
+
+
+def random_qwen2(layers: int) -> PreTrainedModel:
+    """A random model of the width and vocabulary of Qwen2-0.5B, which has 24 layers."""
     config = Qwen2Config(
         vocab_size=151_936,
         hidden_size=896,
         intermediate_size=4864,
-        num_hidden_layers=24,
+        num_hidden_layers=layers,
         num_attention_heads=14,
         num_key_value_heads=2,
         tie_word_embeddings=True,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from datasets import Dataset
 from peft import LoraConfig
 from tiny_policy import tiny_model, tiny_tokenizer
@@ -15,9 +16,9 @@ from transformers import PreTrainedModel
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.rloo_config import RLOOConfig
 
-from rlsf.rewards import AnswerConfidence, PolicyReward, SelfCertainty, TokenEntropy, TrajectoryEntropy
+from rlsf.errors import InputError
+from rlsf.rewards import PolicyReward, SelfCertainty, TokenEntropy, TrajectoryEntropy
 from rlsf.scoring import Scorer
-from rlsf.tokenstats import TokenStatistics
 from rlsf.training.policy_statistics import SelfFeedbackGRPOTrainer, SelfFeedbackRLOOTrainer
 
 TRAINERS: dict[str, tuple[type, type]] = {
@@ -142,11 +143,9 @@ def test_one_pass_however_many_rewards(tmp_path: Path, monkeypatch: pytest.Monke
     assert passes == 2
 
 
-def test_confidence_of_the_answer(tmp_path: Path) -> None:
-    """Answers are the digits of words such as w7; what is said without one has the reward for that."""
-    reward = AnswerConfidence(tiny_tokenizer(), without_answer=-1.0)
-    trainer = run("grpo", tmp_path, [reward], steps=1)
-    entry = trainer.state.log_history[0]
-    assert 0.0 <= entry["answers/missing"] <= 1.0
-    tokens = TokenStatistics.missing(0, 5)
-    assert reward.rewards([tokens], [[]]) == [-1.0]
+def test_models_that_may_be_cut_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = run("grpo", tmp_path, [SelfCertainty()], steps=1)
+    trainer._scorer = None
+    monkeypatch.setattr(type(trainer.accelerator), "distributed_type", DistributedType.FSDP)
+    with pytest.raises(InputError, match="FSDP"):
+        trainer._measure([[2]], "raw")

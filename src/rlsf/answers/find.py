@@ -19,11 +19,16 @@ def find_answer(token_text: TokenText, config: AnswerConfig, choices: Sequence[s
     ``choices`` are the texts of the question's options. Raises ``ValueError`` for the format ``elicited``, which
     needs the model's continuation: see ``rlsf.answers.align``.
     """
-    occurrences = find_occurrences(token_text.text, config, choices)
-    if not occurrences:
+    chosen = choose_occurrence(token_text.text, config, choices)
+    if chosen is None:
         return Finding(None, _failure(token_text.text, config, choices))
-    chosen = occurrences[-1 if config.occurrence == "last" else 0]
     return Finding(Answer(chosen.answer, *token_text.span_of_characters(chosen.start, chosen.end)))
+
+
+def choose_occurrence(text: str, config: AnswerConfig, choices: Sequence[str] = ()) -> Occurrence | None:
+    """The last (or earliest) possible answer of a text; None where there is none."""
+    occurrences = find_occurrences(text, config, choices)
+    return occurrences[-1 if config.occurrence == "last" else 0] if occurrences else None
 
 
 def find_occurrences(text: str, config: AnswerConfig, choices: Sequence[str] = ()) -> list[Occurrence]:

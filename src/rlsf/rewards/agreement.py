@@ -7,10 +7,10 @@ from itertools import groupby
 from typing import Any, Literal
 
 from rlsf.answers.config import AnswerConfig
-from rlsf.answers.find import find_occurrences
+from rlsf.answers.find import choose_occurrence
 from rlsf.answers.voting import group_answers
 from rlsf.errors import InputError
-from rlsf.rewards.said import Said, text_of
+from rlsf.rewards.said import Said, readable, text_of
 
 
 class MajorityAgreement:
@@ -35,9 +35,7 @@ class MajorityAgreement:
         if reward not in ("majority", "share"):
             raise InputError(f"reward={reward!r}: use majority or share")
         self.num_generations, self.reward = num_generations, reward
-        self.answer = answer or AnswerConfig()
-        if self.answer.format == "elicited":
-            raise InputError("answer.format=elicited asks the model to write on, which a reward cannot: choose another")
+        self.answer = readable(answer or AnswerConfig())
 
     def __call__(
         self,
@@ -63,8 +61,8 @@ class MajorityAgreement:
         return rewards
 
     def _answer(self, said: Said, choices: Sequence[str]) -> str | None:
-        found = find_occurrences(text_of(said), self.answer, choices)
-        return found[-1 if self.answer.occurrence == "last" else 0].answer if found else None
+        found = choose_occurrence(text_of(said), self.answer, choices)
+        return None if found is None else found.answer
 
     def _of_group(self, answers: Sequence[str | None]) -> list[float]:
         classes = group_answers(answers)

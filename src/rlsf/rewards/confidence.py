@@ -10,8 +10,8 @@ import numpy as np
 from rlsf.answers import TokenText, find_answer
 from rlsf.answers.config import AnswerConfig
 from rlsf.confidence import get_signal
-from rlsf.errors import InputError
 from rlsf.rewards.policy_reward import PolicyReward
+from rlsf.rewards.said import readable
 from rlsf.tokenstats import TokenStatistics
 from rlsf.traces import Trace
 
@@ -39,9 +39,7 @@ class AnswerConfidence(PolicyReward):
         without_answer: float | None = 0.0,
     ) -> None:
         super().__init__(temperature="raw")
-        self.answer = answer or AnswerConfig()
-        if self.answer.format == "elicited":
-            raise InputError("answer.format=elicited asks the model to write on, which a reward cannot: choose another")
+        self.answer = readable(answer or AnswerConfig())
         self.signal = get_signal(signal or self.signal_name)
         self.tokenizer, self.without_answer = tokenizer, without_answer
 

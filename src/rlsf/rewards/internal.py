@@ -29,7 +29,7 @@ class _OfEachCompletion(PolicyReward):
 
 
 class SelfCertainty(_OfEachCompletion):
-    """mean_t KL(U || p_t) in nats, >= 0: Intuitor's reward (arXiv 2505.19590, eq. 2).
+    """mean_t KL(U || p_t) in nats, >= 0: Intuitor's reward (arXiv 2505.19590).
 
     The uniform distribution comes first: this is not log V - H. One of the published implementations divides logits by
     the sampling temperature (``temperature="sampling"``), the other does not (``"raw"``).

@@ -28,7 +28,7 @@ from rlsf.tokenstats.head import OutputHead
 from rlsf.tokenstats.parts import VocabularyParts
 
 #: Most rows of a block, and most bytes of its packed hidden states.
-ROWS, _PACKED_BYTES = 1024, 8 * 2**20
+_ROWS, _PACKED_BYTES = 1024, 8 * 2**20
 #: Tokens of a part of the vocabulary: sums over longer ones lose digits.
 _PART = 4096
 #: Numbers of the precisions of an embedding in ``compiled.cpp``.
@@ -116,7 +116,7 @@ def parts_by_compiled_code(
 
 def rows_at_once(head: OutputHead) -> int:
     """Rows of a block, so that their packed hidden states stay within 8 MiB."""
-    return max(1, min(ROWS, _PACKED_BYTES // (4 * head.width)))
+    return max(1, min(_ROWS, _PACKED_BYTES // (4 * head.width)))
 
 
 def _rows(matrix: Tensor) -> Tensor:

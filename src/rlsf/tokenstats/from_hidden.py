@@ -34,10 +34,10 @@ def statistics_of_hidden(
     """Statistics of the distributions softmax(z(h) / temperature) and of the tokens ``ids`` they produced.
 
     ``hidden`` is [N, d] in any floating dtype, ``ids`` [N]; without it the tokens are the most likely ones. Takes
-    O(N) memory for the results and at most 32 MiB beside it on CPU. A row's statistics do not depend on the other rows.
-    The mean logit comes from the mean row of the embedding, (1/V) sum_v z_v = scale (h . mean(W) + mean(b)), without
-    a pass over the vocabulary; under a soft cap it is summed in the pass. No gradients: see
-    ``rlsf.tokenstats.differentiable``.
+    O(N) memory for the results and at most 32 MiB beside it on CPU. A row's statistics do not depend on the other
+    rows, beyond rounding. The mean logit comes from the mean row of the embedding, (1/V) sum_v z_v =
+    scale (h . mean(W) + mean(b)), without a pass over the vocabulary; under a soft cap it is summed in the pass. No
+    gradients: see ``rlsf.tokenstats.differentiable``.
 
     Raises ``InputError`` where shapes, devices, ids or the temperature do not fit, ``ModelError`` for hidden states or
     weights that are not finite.
@@ -102,7 +102,7 @@ def _block(
     hidden: Tensor, ids: Tensor, head: OutputHead, temperature: float, backend: Backend, ranks: bool
 ) -> tuple[StatisticColumns, Tensor | None]:
     mean = _mean_logit(hidden, head)
-    above = (_chosen_logits(hidden, head, ids) / temperature) if ranks else None
+    above = (_own_logits(hidden, head, ids) / temperature) if ranks else None
     parts = backend.parts(hidden, head, ids, temperature, total=head.softcap is not None, above=above)
     mean = mean / temperature if parts.total is None else parts.total.sum(-1) / head.vocabulary_size
     columns = parts.merge(mean)
@@ -128,9 +128,9 @@ def _mean_logit(hidden: Tensor, head: OutputHead) -> Tensor:
     return head.scale * (raw + bias)
 
 
-def _chosen_logits(hidden: Tensor, head: OutputHead, ids: Tensor) -> Tensor:
-    raw = (hidden.float() * head.weight[ids].float()).sum(-1)
-    return head.finish(raw if head.bias is None else raw + head.bias[ids].float())
+def _own_logits(hidden: Tensor, head: OutputHead, ids: Tensor) -> Tensor:
+    pieces = zip(hidden.split(_CONVERTED_ROWS), ids.split(_CONVERTED_ROWS), strict=True)
+    return torch.cat([head.own_logits(*piece) for piece in pieces])
 
 
 def _check(hidden: Tensor, head: OutputHead, ids: Tensor | None, temperature: float) -> None:

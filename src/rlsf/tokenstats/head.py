@@ -80,7 +80,13 @@ class OutputHead:
 
     def logits_of(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """z of S tokens in every row, ``hidden`` [N, d], ``ids`` [S] -> [N, S] in float32."""
-        raw = hidden.float() @ self.weight[ids].float().T
+        return self._finish_of(hidden.float() @ self.weight[ids].float().T, ids)
+
+    def own_logits(self, hidden: Tensor, ids: Tensor) -> Tensor:
+        """z of each row's own token, ``hidden`` [N, d], ``ids`` [N] -> [N] in float32; for some hundred rows."""
+        return self._finish_of((hidden.float() * self.weight[ids].float()).sum(-1), ids)
+
+    def _finish_of(self, raw: Tensor, ids: Tensor) -> Tensor:
         return self.finish(raw if self.bias is None else raw + self.bias[ids].float())
 
     def mean_row(self) -> tuple[Tensor, float]:

@@ -33,8 +33,8 @@ class PolicyStatistics(_OnlineTrainer):
 
     For each temperature that some ``PolicyReward`` asks for, one pass over the completions, however many rewards ask;
     none if no reward does. Token t is measured by the distribution that produced it, with the weights that the rewards
-    are computed for, in evaluation mode. LoRA and full training, several processes with whole models each. Raises
-    ``InputError`` for models that are cut over processes (FSDP, DeepSpeed).
+    are computed for, in evaluation mode. LoRA and full training. Raises ``InputError`` for models that may be cut over
+    processes (FSDP, DeepSpeed).
     """
 
     _scorer: Scorer | None = None
