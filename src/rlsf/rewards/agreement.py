@@ -7,10 +7,9 @@ from itertools import groupby
 from typing import Any, Literal
 
 from rlsf.answers.config import AnswerConfig
-from rlsf.answers.find import choose_occurrence
 from rlsf.answers.voting import group_answers
 from rlsf.errors import InputError
-from rlsf.rewards.said import Said, readable, text_of
+from rlsf.rewards.said import Said, answer_said, readable
 
 
 class MajorityAgreement:
@@ -46,7 +45,7 @@ class MajorityAgreement:
     ) -> list[float]:
         """The reward of each completion, as TRL calls it."""
         options = choices or [None] * len(completions)
-        answers = [self._answer(said, of_row or ()) for said, of_row in zip(completions, options, strict=True)]
+        answers = [answer_said(said, self.answer, of_row) for said, of_row in zip(completions, options, strict=True)]
         rewards: list[float] = []
         for _, run in groupby(range(len(prompts)), lambda row: str(prompts[row])):
             rows = list(run)
@@ -59,10 +58,6 @@ class MajorityAgreement:
             for start in range(0, len(rows), self.num_generations):
                 rewards += self._of_group([answers[row] for row in rows[start : start + self.num_generations]])
         return rewards
-
-    def _answer(self, said: Said, choices: Sequence[str]) -> str | None:
-        found = choose_occurrence(text_of(said), self.answer, choices)
-        return None if found is None else found.answer
 
     def _of_group(self, answers: Sequence[str | None]) -> list[float]:
         classes = group_answers(answers)

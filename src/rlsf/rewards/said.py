@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlsf.answers.config import AnswerConfig
+from rlsf.answers.find import choose_occurrence
 from rlsf.errors import InputError
 
 #: Text, or messages.
@@ -22,3 +23,9 @@ def readable(answer: AnswerConfig) -> AnswerConfig:
     if answer.format == "elicited":
         raise InputError("answer.format=elicited asks the model to write on, which a reward cannot: choose another")
     return answer
+
+
+def answer_said(said: Said, answer: AnswerConfig, choices: Sequence[str] | None = None) -> str | None:
+    """The answer of what was said, in the format of ``answer``; None where there is none."""
+    found = choose_occurrence(text_of(said), answer, choices or ())
+    return None if found is None else found.answer
