@@ -173,11 +173,12 @@ def main() -> None:
     started = time.perf_counter()
     branches = sample(arguments.model, arguments.questions or (300 if arguments.quick else 1000), arguments.seed)
     resamples = 50 if arguments.quick else 500
-    signals = {name: measured(branches, signal.confidence, resamples) for name, signal in SIGNALS.items()}
+    statistical = {name: signal for name, signal in SIGNALS.items() if signal.statistics}
+    signals = {name: measured(branches, signal.confidence, resamples) for name, signal in statistical.items()}
     report("Signals", signals)
     forms = {name: measured(branches, form, resamples) for name, form in FORMS.items()}
     report("Forms of trace_confidence: which values, which mean", forms)
-    every = {name: signal.confidence for name, signal in SIGNALS.items()} | FORMS
+    every = {name: signal.confidence for name, signal in statistical.items()} | FORMS
     preferred = {name: preferences(branches, confidences(branches, measure)) for name, measure in every.items()}
     report_preferences(preferred)
     outcome = {

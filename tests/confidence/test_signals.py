@@ -14,11 +14,13 @@ from traces_of_distributions import trace_of
 from rlsf.answers.answer import Answer
 from rlsf.confidence import SIGNALS, get_signal
 from rlsf.errors import InputError, ModelError
-from rlsf.tokenstats.statistics import STATISTIC_NAMES
+from rlsf.tokenstats.statistics import STATISTIC_NAMES, TokenStatistics
 from rlsf.traces import Trace
 
 ANSWER_SIGNALS = [name for name, signal in SIGNALS.items() if signal.needs_answer]
 OTHER_SIGNALS = [name for name, signal in SIGNALS.items() if not signal.needs_answer]
+MEASURED_SIGNALS = sorted(name for name, signal in SIGNALS.items() if signal.statistics)
+STATED = "17 - 10 = 7.</think> <answer>7</answer> <confidence>0.75</confidence>"
 
 
 def values(name: str, trace: Trace, pieces: tuple[str, ...] = ()) -> tuple[float, float]:
@@ -115,6 +117,7 @@ def test_every_confidence_is_in_the_unit_interval(data: st.DataObject) -> None:
     chosen = data.draw(st.lists(st.integers(0, vocabulary - 1), min_size=length, max_size=length))
     start = data.draw(st.integers(0, length - 1))
     trace = trace_of(distributions, chosen, (start, data.draw(st.integers(start + 1, length))))
+    trace = replace(trace, text=f"<confidence>{data.draw(st.floats(0.1, 1.0))}</confidence>")
     pieces = tuple(data.draw(st.sampled_from([" 12", "7", " so", ".", "", "=", "\n", "B"])) for _ in chosen)
     for signal in SIGNALS.values():
         confidence = signal.confidence(trace, pieces)
@@ -126,19 +129,19 @@ def test_every_confidence_is_in_the_unit_interval(data: st.DataObject) -> None:
 def test_reads_only_the_statistics_it_declares(name: str) -> None:
     signal = get_signal(name)
     trace = trace_of([[0.5, 0.3, 0.2], [0.6, 0.3, 0.1], [0.9, 0.06, 0.04]], [1, 0, 0], (1, 3))
-    pieces = (" so", " 1", "2")
+    trace, pieces = replace(trace, text=STATED), (" so", " 1", "2")
     spoiled = {
         column: np.full(3, 7 if column == "top1_id" else np.nan)
         for column in STATISTIC_NAMES
         if column not in signal.statistics
     }
     without = replace(trace, statistics=replace(trace.statistics, **spoiled))
-    assert signal.raw(without, pieces) == signal.raw(trace, pieces)
+    assert signal.raw(without, pieces) == signal.raw(trace, pieces) is not None
     if not signal.needs_pieces:
         assert signal.raw(trace) == signal.raw(trace, pieces)
 
 
-@pytest.mark.parametrize("name", sorted(SIGNALS))
+@pytest.mark.parametrize("name", MEASURED_SIGNALS)
 def test_not_a_number_is_an_error(name: str, two_token_answer: Trace) -> None:
     signal = get_signal(name)
     nan = {column: np.full(3, np.nan, dtype=np.float32) for column in signal.statistics}
@@ -170,13 +173,45 @@ def test_pieces_of_another_length_are_an_error(two_token_answer: Trace) -> None:
         get_signal("trace_confidence").raw(two_token_answer, ("1", "2"))
 
 
+@pytest.mark.parametrize(
+    ("text", "confidence"),
+    [
+        (STATED, 0.75),
+        ("<confidence>0.2</confidence> no: <confidence> .9 </confidence> and more", 0.9),
+        ("<confidence>0</confidence>", 0.0),
+        ("<confidence>1.0</confidence>", 1.0),
+        ("The answer is 7.", None),
+        ("<confidence>1.5</confidence>", None),
+        ("<confidence>-0.5</confidence>", None),
+        ("<confidence>90%</confidence>", None),
+        ("<confidence>high</confidence>", None),
+        ("<confidence>nan</confidence>", None),
+        ("<confidence></confidence>", None),
+        ("<confidence>0.5", None),
+        ("<confidence>0.5</confidence> <confidence>sure</confidence>", None),
+    ],
+)
+def test_the_confidence_in_words(text: str, confidence: float | None, two_token_answer: Trace) -> None:
+    signal, trace = get_signal("verbalised"), replace(two_token_answer, text=text)
+    assert signal.confidence(trace) == signal.raw(trace) == confidence
+
+
+def test_the_confidence_in_words_needs_no_statistics(two_token_answer: Trace) -> None:
+    missing = TokenStatistics.missing(3, 3)
+    trace = replace(two_token_answer, text=STATED, statistics=missing)
+    assert get_signal("verbalised").confidence(trace) == 0.75
+    assert get_signal("answer_disparity").confidence(trace) is None
+    partly = replace(missing, top1_id=np.array([-1, 0, 0], dtype=np.int32))
+    assert get_signal("verbalised").confidence(replace(trace, statistics=partly)) == 0.75
+
+
 def test_unknown_signal_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"'answer_dispairity' \(did you mean 'answer_disparity'"):
         get_signal("answer_dispairity")
 
 
 def test_registry_is_consistent() -> None:
-    assert len(SIGNALS) == 9
+    assert len(SIGNALS) == 10
     for name, signal in SIGNALS.items():
         assert signal.name == name
         assert set(signal.statistics) <= set(STATISTIC_NAMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlsf.answers import Answer, Grader
+from rlsf.confidence import get_signal
 from rlsf.errors import InputError
 from rlsf.evaluation import EvaluationConfig, Outcome, judge_question, outcomes_to_table, table_to_outcomes
 from rlsf.evaluation.modes import NO_CONFIDENCE
 from rlsf.evaluation.outcomes import OUTCOME_SCHEMA
+from rlsf.evaluation.summary import measure_mode
 from rlsf.prompts.prompt import Prompt
 from rlsf.tokenstats.statistics import STATISTIC_NAMES, TokenStatistics
 from rlsf.traces import Trace
@@ -97,6 +100,34 @@ def test_an_undefined_signal_is_marked_and_loses_to_a_defined_one():
     assert outcomes["greedy"].correct
     assert outcomes["cot_decoding"].answer == "5"
     assert judge(["7", "5"], [None, None])["cot_decoding"].failure == NO_CONFIDENCE
+
+
+def test_answers_without_a_stated_confidence_are_marked_and_count_as_unsure():
+    said = [
+        "</think> <answer>7</answer> <confidence>0.25</confidence>",
+        "</think> <answer>7</answer> <confidence>sure</confidence>",
+        "</think> <answer>7</answer>",
+        "who knows <confidence>0.9</confidence>",
+    ]
+    signal = get_signal("verbalised")
+    found = []
+    for text, answer in zip(said, ["7", "7", "7", None], strict=True):
+        one = replace(trace(0, answer), text=text)
+        found += judge_question(QUESTION, [one], [signal.confidence(one)], EvaluationConfig(modes=("greedy",)), equal)
+    assert [outcome.confidence for outcome in found] == [0.25, 0.0, 0.0, 0.0]
+    assert [outcome.failure for outcome in found] == [None, NO_CONFIDENCE, NO_CONFIDENCE, "no number in the text"]
+    assert [outcome.correct for outcome in found] == [True, True, True, False]
+    figures = measure_mode([replace(o, prompt_id=str(i)) for i, o in enumerate(found)], EvaluationConfig(), 0).summary
+    assert (figures.without_confidence, figures.without_answer, figures.n) == (2, 1, 4)
+    # Brier: (.25 - 1)^2 = .5625, twice (0 - 1)^2, and 0 for the wrong one without an answer
+    assert figures.brier == pytest.approx((0.5625 + 2) / 4)
+
+
+def test_a_stated_confidence_is_no_answer_in_whatever_format():
+    one = replace(trace(0, "1"), text="<answer>1</answer> no, 5. <confidence>0.7</confidence>")
+    question = Prompt("q1", "How much?", gold="0.7")
+    assert not judge_question(question, [one], [0.7], EvaluationConfig(), equal)[0].correct_flexible
+    assert judge_question(Prompt("q1", "?", gold="5"), [one], [0.7], EvaluationConfig(), equal)[0].correct_flexible
 
 
 def test_an_undecided_grade_is_wrong_and_marked():

@@ -162,12 +162,22 @@ def test_confidence_out_of_range(confidence: float) -> None:
         ranked([0.5, confidence])
 
 
-def test_answer_without_confidence() -> None:
-    with pytest.raises(InputError, match="trace p#1 has an answer but no confidence"):
-        ranked([0.5, None])
+@pytest.mark.parametrize(("rule", "expected"), [("drop", []), ("reject", [(0, 1)])])
+def test_an_answer_without_confidence_is_never_preferred_and_counted(
+    rule: str, expected: list[tuple[int, int]]
+) -> None:
+    pairs, report = ranked([0.95, None], without_answer=rule)
+    assert list(pairs) == expected
+    assert (report.without_confidence, report.without_answer) == (1, 0)
+    if expected:
+        assert report.mean_gap == pytest.approx(0.95)
+    # Three traces, one of which votes: (.95 + nothing) / 3, and nothing for the other answer.
+    traces = [trace_for(0, "7"), trace_for(1, "7"), trace_for(2, "8")]
+    _, report = ranked([0.95, None, None], traces, without_answer=rule, aggregate_answers=True, threshold=0)
+    assert report.mean_gap == (pytest.approx(0.95 / 3) if expected else None)
 
 
-CONFIDENCES = st.one_of(st.sampled_from([0.0, 0.5, 0.9, 1.0]), st.floats(0, 1))
+CONFIDENCES = st.one_of(st.sampled_from([0.0, 0.5, 0.9, 1.0, None]), st.floats(0, 1))
 CONFIGURATIONS = st.builds(
     RankingConfig,
     rule=st.sampled_from(["all_pairs", "best_versus_rest", "best_versus_worst"]),
@@ -223,8 +233,11 @@ def test_what_holds_for_every_pair(rows: list[Any], config: RankingConfig) -> No
             assert not chosen.truncated
         if config.truncated == "drop":
             assert not rejected.truncated
+        unsure = {index for index, (_, confidence) in enumerate(group) if confidence is None}
+        assert chosen.index not in unsure
         if config.without_answer == "drop":
             assert rejected.answer is not None
+            assert rejected.index not in unsure
     contents = {(tuple(p.chosen.trace.token_ids), tuple(p.rejected.trace.token_ids)) for p in found}
     assert len(contents) == len(found) == report.pairs
     if config.rule == "best_versus_worst":

@@ -65,6 +65,7 @@ def test_reports_of_shards_add_up() -> None:
     assert total.mean_gap == pytest.approx(whole.mean_gap)
     assert total.prompts == whole.prompts == 3
     assert total.pairs == whole.pairs == 2
+    assert (RankingReport(without_confidence=2) + RankingReport(without_confidence=1)).without_confidence == 3
     assert RankingReport() + whole == whole
     assert (RankingReport() + RankingReport()).mean_gap is None
 

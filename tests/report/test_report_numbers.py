@@ -156,6 +156,7 @@ def test_limits_name_truncation_saturation_and_a_blind_signal() -> None:
     mode = _mode(0.5, 0.4, auroc=0.52) | {
         "truncated": 50,
         "without_answer": 4,
+        "without_confidence": 30,
         "curves": {
             "histogram": [
                 {"lower": 0.0, "upper": 0.95, "correct": 20, "wrong": 10},
@@ -165,6 +166,7 @@ def test_limits_name_truncation_saturation_and_a_blind_signal() -> None:
     }
     sentences = limits({"before": {"greedy": mode}, "after": None})
     assert "Cut at the token budget, so that accuracy may be understated: Greedy 50 of 500." in sentences
+    assert "Answered without a confidence, which counts as confidence 0: Greedy 30 of 500." in sentences
     assert not any("Without an answer" in sentence for sentence in sentences)  # 4 of 500 are below one per cent
     assert any("94\u202f% of the answers have a confidence above 0.95" in sentence for sentence in sentences)  # 470/500
     assert any("does not reliably tell right answers from wrong ones" in sentence for sentence in sentences)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlsf.answers.verbalised import parse_verbalised
 from rlsf.errors import InputError
 from rlsf.rewards import BrierCalibration
-from rlsf.rewards.verbalised import parse_verbalised
 
 
 def completion(answer: str, confidence: str, analysis: str = "<analysis>unsure</analysis>\n") -> str:

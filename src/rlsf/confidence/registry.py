@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlsf.confidence import maps, reasoning, span, whole
+from rlsf.confidence import maps, reasoning, span, whole, words
 from rlsf.confidence.signal import Signal
 from rlsf.errors import InputError, near_names
 
@@ -100,6 +100,16 @@ SIGNALS: dict[str, Signal] = {
             needs_pieces=True,
             quantity=reasoning.trace_confidence,
             confidence_map=maps.exponential,
+        ),
+        Signal(
+            name="verbalised",
+            description="the confidence stated in <confidence> tags (arXiv 2507.16806)",
+            unit="probability",
+            statistics=(),
+            needs_answer=True,
+            needs_pieces=False,
+            quantity=words.verbalised,
+            confidence_map=maps.identity,
         ),
     )
 }

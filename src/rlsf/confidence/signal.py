@@ -15,8 +15,8 @@ from rlsf.traces import Trace
 #: Statistics are float32, so a quantity on the edge of its range may lie beyond it by this much.
 ROUNDING = 1e-4
 
-#: The raw quantity of a trace; the second argument is the text of each token.
-Quantity = Callable[[Trace, Sequence[str]], float]
+#: The raw quantity of a trace, None where it has none; the second argument is the text of each token.
+Quantity = Callable[[Trace, Sequence[str]], float | None]
 #: From the raw quantity and the size of the vocabulary to a confidence, increasing in sureness.
 ConfidenceMap = Callable[[float, int], float]
 
@@ -25,7 +25,8 @@ ConfidenceMap = Callable[[float, int], float]
 class Signal:
     """A named function from a trace to a raw quantity and a confidence.
 
-    ``unit`` is that of the raw quantity. ``statistics`` names the columns of ``TokenStatistics`` it reads,
+    ``unit`` is that of the raw quantity. ``statistics`` names the columns of ``TokenStatistics`` it reads (none: it
+    looks at the text alone, and serves traces without statistics),
     ``needs_answer`` whether it looks at the answer span, ``needs_pieces`` whether it looks at the tokens' text.
     """
 
@@ -39,7 +40,8 @@ class Signal:
     confidence_map: ConfidenceMap
 
     def raw(self, trace: Trace, pieces: Sequence[str] = ()) -> float | None:
-        """The raw quantity in ``unit``; None for a trace without tokens or statistics, or without the answer it needs.
+        """The raw quantity in ``unit``; None for a trace without tokens, without the statistics or the answer it needs,
+        and where there is none to be read.
 
         ``pieces`` holds the text of each token, and may be left out where ``needs_pieces`` is false. Raises
         ``InputError`` where only some tokens have the statistics it needs, ``ModelError`` for a quantity that is not a
@@ -50,23 +52,29 @@ class Signal:
         if self.needs_pieces and len(pieces) != len(trace.token_ids):
             raise ValueError(f"trace {trace.trace_id}: {len(trace.token_ids)} tokens but {len(pieces)} pieces of text")
         read = self._read(trace)
-        missing = read.top1_id < 0
-        if missing.all():
+        if self.statistics and not self._measured(trace, read):
             return None
-        if missing.any():
-            raise InputError(
-                f"{self.name} of trace {trace.trace_id} needs statistics that some of its tokens do not have: score all"
-                " tokens of the completion"
-            )
         # Comparisons turn NaN into a disparity of 0, so it is looked for where it comes in.
         undefined = any(np.isnan(getattr(read, name)).any() for name in self.statistics)
-        value = math.nan if undefined else float(self.quantity(trace, pieces))
+        value = math.nan if undefined else self.quantity(trace, pieces)
+        if value is None:
+            return None
         if not math.isfinite(value):
             raise ModelError(
                 f"{self.name} of trace {trace.trace_id} is {value}: the model's logits are not finite or exclude part"
                 " of the vocabulary; use a signal of probabilities or disparities, or a model in higher precision"
             )
-        return value
+        return float(value)
+
+    def _measured(self, trace: Trace, read: TokenStatistics) -> bool:
+        """Whether the tokens that the signal reads have statistics; raises ``InputError`` where only some have."""
+        missing = read.top1_id < 0
+        if missing.any() and not missing.all():
+            raise InputError(
+                f"{self.name} of trace {trace.trace_id} needs statistics that some of its tokens do not have: score all"
+                " tokens of the completion"
+            )
+        return not missing.all()
 
     def _read(self, trace: Trace) -> TokenStatistics:
         """The statistics that the signal looks at: without the tokens' text no more of a trace than its answer."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rlsf.answers import voting
+from rlsf.answers.verbalised import without_stated_confidence
 from rlsf.answers.voting import SameAnswer, Vote
 from rlsf.errors import InputError
 from rlsf.evaluation.config import EvaluationConfig, Mode
@@ -128,7 +129,7 @@ class Verdicts:
         """Whether a completion says the gold answer in whatever format."""
         if answer is not None and same_but_for_format(answer, self.gold):
             return True
-        reading = last_reading(text, self.gold, self.choices)
+        reading = last_reading(without_stated_confidence(text), self.gold, self.choices)
         return reading is not None and bool(self.of(reading))
 
 
@@ -141,7 +142,8 @@ def judge_question(
 ) -> list[Outcome]:
     """One outcome per mode of ``config``, in its order.
 
-    No answer is wrong with confidence 0; an undecided grade (None) is wrong and marked as not graded. Raises
+    No answer is wrong with confidence 0; an answer for which the signal has no value has confidence 0 and
+    ``NO_CONFIDENCE`` as its failure; an undecided grade (None) is wrong and marked as not graded. Raises
     ``InputError`` for a question without a gold answer or without traces.
     """
     if question.gold is None:

@@ -74,6 +74,11 @@ def rank_stage(run: Run, round_: int) -> Manifest:
             advance(1)
     texts = {prompt.id: render(prompt, run.tokenizer, recipe.render).text for prompt in run.prompts}
     pairs, report = rank(traces, measured, recipe.ranking, texts)
+    if report.without_confidence:
+        run.progress.warn(
+            f"{run.title('rank', round_)}: {report.without_confidence} of {report.traces} traces have an answer for"
+            f" which {signal.name} has no value; they count as ranking.without_answer={recipe.ranking.without_answer}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / PAIRS, pairs)
     _write(folder / CONFIDENCES, _confidence_table(traces, measured, signal, run.tokenizer))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from rlsf.confidence import SIGNALS
+from rlsf.confidence.span import answer_disparity
 from rlsf.errors import InputError
 from rlsf.files import atomic_path, read_json, write_json
 from rlsf.pipeline.folder import OwnedFolder
@@ -57,7 +57,7 @@ class ShardSummary:
             tokens=sum(scored),
             unscored=scored.count(0),
             answers=len(answered),
-            disparity=sum(SIGNALS["answer_disparity"].quantity(trace, ()) for trace in answered),
+            disparity=sum(answer_disparity(trace, ()) for trace in answered),
             why=next(reasons, ""),
         )
 

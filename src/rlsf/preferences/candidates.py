@@ -38,9 +38,9 @@ def candidates(
 ) -> tuple[list[Candidate], int]:
     """The candidates of one prompt, surest first, and how many further traces repeat a candidate's tokens.
 
-    A trace without an answer is left out or has confidence 0 and is rejected only; a truncated trace is left out,
-    rejected only, or like any other, as ``config`` says; where both hold the stricter rule wins. Raises
-    ``InputError`` for a confidence outside [0, 1], and for a trace with an answer but without a confidence.
+    A trace without an answer, or without a confidence in it, is left out or has confidence 0 and is rejected only; a
+    truncated trace is left out, rejected only, or like any other, as ``config`` says; where both hold the stricter rule
+    wins. Raises ``InputError`` for a confidence outside [0, 1].
     """
     found = [_candidate(trace, confidence, config) for trace, confidence in zip(traces, confidences, strict=True)]
     kept = [candidate for candidate in found if candidate is not None]
@@ -58,8 +58,6 @@ def candidates(
 def _candidate(trace: Trace, confidence: float | None, config: RankingConfig) -> Candidate | None:
     if confidence is not None and not 0.0 <= confidence <= 1.0:
         raise InputError(f"trace {trace.trace_id} has confidence {confidence}: confidences lie in [0, 1]")
-    if trace.answer is not None and confidence is None:
-        raise InputError(f"trace {trace.trace_id} has an answer but no confidence: apply a signal to it first")
     if trace.truncated and config.truncated == "drop":
         return None
     if trace.answer is None or confidence is None:

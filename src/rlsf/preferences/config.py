@@ -26,7 +26,8 @@ class RankingConfig(Section):
     """Rank by the answer's total confidence over the traces that share it (CoT-decoding's aggregated path), divided by
     the number of sampled traces: ``threshold`` and ``minimum_gap`` then refer to that share."""
     without_answer: Literal["drop", "reject"] = "drop"
-    """Traces without an answer: left out, or eligible as the rejected side with confidence 0."""
+    """Traces without an answer, or with one for which the signal has no confidence: left out, or eligible as the
+    rejected side with confidence 0."""
     truncated: Literal["drop", "reject", "keep"] = "drop"
     """Traces cut at the token budget: left out, eligible as the rejected side only, or like any other."""
     margin: Literal["exponential", "gap", "none"] = "exponential"

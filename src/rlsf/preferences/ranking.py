@@ -51,6 +51,10 @@ def rank_prompt(
         prompts=1,
         traces=len(traces),
         without_answer=sum(trace.answer is None for trace in traces),
+        without_confidence=sum(
+            trace.answer is not None and confidence is None
+            for trace, confidence in zip(traces, confidences, strict=True)
+        ),
         truncated=sum(trace.truncated for trace in traces),
         duplicates=duplicates,
         ties=_ties(ranked),

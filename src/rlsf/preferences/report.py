@@ -9,6 +9,7 @@ from dataclasses import dataclass
 class RankingReport:
     """Counts over prompts, traces and pairs. Reports of disjoint prompts add up.
 
+    ``without_confidence`` counts the answered traces for which the signal has no value.
     ``ties`` counts the pairs of candidates with equal confidence. Every prompt without a pair has one reason:
     fewer than two traces to compare, none that reaches the threshold, or none told apart by confidence, gap and
     answer. ``mean_gap`` is the mean confidence gap of the pairs, None without any.
@@ -17,6 +18,7 @@ class RankingReport:
     prompts: int = 0
     traces: int = 0
     without_answer: int = 0
+    without_confidence: int = 0
     truncated: int = 0
     duplicates: int = 0
     ties: int = 0
@@ -34,6 +36,7 @@ class RankingReport:
             prompts=self.prompts + other.prompts,
             traces=self.traces + other.traces,
             without_answer=self.without_answer + other.without_answer,
+            without_confidence=self.without_confidence + other.without_confidence,
             truncated=self.truncated + other.truncated,
             duplicates=self.duplicates + other.duplicates,
             ties=self.ties + other.ties,

@@ -47,6 +47,7 @@ def _unusable(modes: Mapping[str, Any]) -> list[str]:
     for key, what in (
         ("truncated", "Cut at the token budget, so that accuracy may be understated"),
         ("without_answer", "Without an answer that could be found, counted as wrong with confidence 0"),
+        ("without_confidence", "Answered without a confidence, which counts as confidence 0"),
     ):
         counts = [(MODE_NAMES.get(mode, mode), values.get(key) or 0, values["n"]) for mode, values in modes.items()]
         notable = [f"{name} {count} of {n}" for name, count, n in counts if n and count / n >= _NOTABLE_SHARE]

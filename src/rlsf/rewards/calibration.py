@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from rlsf.answers import equivalent
+from rlsf.answers.verbalised import parse_verbalised
 from rlsf.errors import InputError
 from rlsf.rewards.said import Said, text_of
-from rlsf.rewards.verbalised import parse_verbalised
 
 
 class BrierCalibration:

@@ -15,7 +15,9 @@ _FORM = re.compile(
     r"(?:<analysis>(?P<analysis>.*?)</analysis>\s*)?<confidence>(?P<confidence>[^<]*)</confidence>\s*\Z",
     re.DOTALL,
 )
-_TAGS = ("</think>", "<answer>", "</answer>", "<analysis>", "</analysis>", "<confidence>", "</confidence>")
+#: The tags that stand exactly once; the opening one of the reasoning is free.
+TAGS = ("</think>", "<answer>", "</answer>", "<analysis>", "</analysis>", "<confidence>", "</confidence>")
+_CONFIDENCE = re.compile(r"<confidence>([^<]*)</confidence>")
 _NUMBER = re.compile(r"\s*(?:0|1|0?\.\d+|[01]\.\d*)\s*")
 
 
@@ -32,7 +34,7 @@ def parse_verbalised(text: str, *, analysis: bool = True) -> Verbalised:
 
     Every tag must stand exactly once. A confidence outside [0, 1], in per cent or in words is a failure.
     """
-    wanted = [tag for tag in _TAGS if analysis or "analysis" not in tag]
+    wanted = [tag for tag in TAGS if analysis or "analysis" not in tag]
     for tag in wanted:
         if (count := text.count(tag)) != 1:
             return Verbalised(None, None, f"{tag} stands {count} times")
@@ -41,7 +43,29 @@ def parse_verbalised(text: str, *, analysis: bool = True) -> Verbalised:
         return Verbalised(None, None, "the tags are not in order, or text stands between or after them")
     if not match["answer"].strip():
         return Verbalised(None, None, "the answer is empty")
-    stated = match["confidence"]
-    if not _NUMBER.fullmatch(stated) or not 0.0 <= float(stated) <= 1.0:
-        return Verbalised(None, None, f"the confidence {stated.strip()!r} is no number from 0 to 1")
-    return Verbalised(match["answer"].strip(), float(stated), None)
+    confidence = _number(match["confidence"])
+    if confidence is None:
+        return Verbalised(None, None, f"the confidence {match['confidence'].strip()!r} is no number from 0 to 1")
+    return Verbalised(match["answer"].strip(), confidence, None)
+
+
+def stated_confidence(text: str) -> float | None:
+    """The confidence in the last ``<confidence>`` of a text, whatever stands around it; None where that is no number.
+
+    An earlier number does not stand in for a last one that cannot be read: it was said of something else.
+    """
+    stated = _CONFIDENCE.findall(text)
+    return _number(stated[-1]) if stated else None
+
+
+def without_stated_confidence(text: str) -> str:
+    """The text without its ``<confidence>`` parts, whose numbers are no answers."""
+    return _CONFIDENCE.sub("", text)
+
+
+def _number(stated: str) -> float | None:
+    """A number from 0 to 1 in plain decimal notation; None for anything else, per cent and words included."""
+    if not _NUMBER.fullmatch(stated):
+        return None
+    confidence = float(stated)
+    return confidence if confidence <= 1.0 else None
