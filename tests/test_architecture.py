@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "scoring": {"tokenstats", "models", "sampling"},
     "preferences": {"tokenstats", "answers", "confidence"},
     "rewards": {"tokenstats", "answers", "confidence"},
-    "training": {"tokenstats", "models", "scoring", "rewards"},
+    "training": {"tokenstats", "answers", "models", "sampling", "scoring", "rewards"},
     "evaluation": {"tokenstats", "answers", "confidence", "prompts"},
     "recipes": {"answers", "models", "prompts", "sampling", "preferences", "training", "evaluation"},
     "report": {"tokenstats", "answers", "confidence", "evaluation", "recipes"},
