@@ -36,8 +36,9 @@ class GuardConfig(SelectionConfig):
     without_answer_limit: float | None = Field(default=0.5, gt=0, le=1)
     """Rise of the share of completions without an answer; a reward of sureness does not ask for one."""
     commonest_answer_limit: float | None = Field(default=0.3, gt=0, le=1)
-    """Rise of the share of prompts that get the commonest answer of all. Above the noise of a batch of 16 prompts with
-    two possible answers, below what giving one answer to half of the prompts adds where answers are all different."""
+    """Rise of the share of prompts that get the commonest answer of all. Two equally likely answers to 16 prompts rise
+    so far by chance in one batch of 47, but not in several in a row; where answers are all different, one answer for
+    every third prompt does."""
     zero_variance_limit: float | None = Field(default=0.98, gt=0, le=1)
     """Share of groups whose rewards are all equal, which have no gradient: not one group in fifty is left to learn
     from. With very few prompts a step this can happen by chance; raise ``persistence`` there."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rlsf.errors import InputError
 from rlsf.files import read_json, write_json
@@ -29,6 +29,9 @@ SELECTION_STATE = "selection.json"
 @dataclass
 class Selection:
     """Probes so far and the best of them; ties go to the earlier step, which has moved less from the start."""
+
+    #: The recipe's table that configures it, for messages.
+    table: ClassVar[str] = "training.selection"
 
     config: SelectionConfig
     probes: list[dict[str, float]] = field(default_factory=list)
@@ -54,7 +57,7 @@ class Selection:
         if not math.isfinite(agreement):
             raise InputError(
                 f"the probe at step {step} has no agreement to select by (got {agreement}): hold out prompts with an"
-                " answer, or set training.selection.enabled=false"
+                f" answer, or set {self.table}.enabled=false"
             )
         self.probes.append({"step": step, **measured})
         improved = self.best_step == step
@@ -69,11 +72,13 @@ class Selection:
         """Why this step's policy was kept, in one line."""
         if self.best is None:
             return "no probe: the last step is kept"
-        agreement = f"agreement {self.best['agreement']:.3f}, the best of {len(self.probes)} probes"
-        how = f"; stopped after {self.config.patience} probes without a better one" if self.stopped else ""
+        agreement = f"agreement {self.best['agreement']:.3f}, the best of {len(self.probes)} probes{self._ending()}"
         if self.best_step == 0:
-            return f"no step was better than the start, which is kept: {agreement}{how}"
-        return f"{agreement}{how}"
+            return f"no step was better than the start, which is kept: {agreement}"
+        return agreement
+
+    def _ending(self) -> str:
+        return f"; stopped after {self.config.patience} probes without a better one" if self.stopped else ""
 
     def save(self, folder: Path) -> None:
         """Write the state beside a checkpoint."""
