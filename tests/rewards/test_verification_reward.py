@@ -189,3 +189,15 @@ def test_mistakes() -> None:
         SelfVerification(form="words")  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="room for 20"):
         GradingPrompt().token_ids("1 + 1?", "2", characters, 20)
+    with pytest.raises(InputError, match=r"'1 \+ 1\?' makes a grading prompt of .* room for 300"):
+        GradingPrompt().check_room("1 + 1?", characters, 300)
+
+
+@given(st.integers(20, 80), st.text(max_size=200))
+def test_a_question_that_has_room_has_room_for_every_solution(limit: int, solution: str) -> None:
+    prompt = GradingPrompt("{question}|{solution}|!")
+    try:
+        prompt.check_room("1 + 1?", characters, limit)
+    except InputError:
+        return
+    assert len(prompt.token_ids("1 + 1?", solution, characters, limit)) <= limit

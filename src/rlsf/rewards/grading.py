@@ -51,6 +51,8 @@ Response: {solution}
 
 Is its answer right (1.0), wrong (-0.5) or missing (-1.0)? End with {form}.""",
 }
+#: Characters of a solution that is longer than any, for the longest note of what was cut out.
+_LONG_SOLUTION = 100_000
 _PLACEHOLDER = re.compile(r"\{(question|solution|form)\}")
 
 
@@ -110,13 +112,7 @@ class GradingPrompt:
         best = rendered(len(solution))
         if limit is None or len(best) <= limit:
             return best
-        best = rendered(0)
-        if len(best) > limit:
-            raise InputError(
-                f"the question {question[:40]!r} makes a grading prompt of {len(best)} tokens without any solution, and"
-                f" the context has room for {limit}: leave out such questions, use the terse template, or lower"
-                " max_completion_length"
-            )
+        best = self._within(limit, rendered(0), question)
         low, high = 0, len(solution)  # characters that fit, and that do not
         while high - low > 1:
             middle = (low + high) // 2
@@ -126,6 +122,20 @@ class GradingPrompt:
             else:
                 high = middle
         return best
+
+    def check_room(self, question: str, render: Callable[[str], list[int]], limit: int | None) -> None:
+        """Raise ``InputError`` where the prompt is too long however much of a solution is cut out."""
+        if limit is not None:
+            self._within(limit, render(self.text(question, shortened("?" * _LONG_SOLUTION, 0))), question)
+
+    def _within(self, limit: int, ids: list[int], question: str) -> list[int]:
+        if len(ids) > limit:
+            raise InputError(
+                f"the question {question[:40]!r} makes a grading prompt of {len(ids)} tokens without any solution, and"
+                f" the context has room for {limit}: leave out such questions, use the terse template, or lower"
+                " max_completion_length"
+            )
+        return ids
 
 
 def shortened(solution: str, kept: int) -> str:
