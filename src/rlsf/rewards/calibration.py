@@ -8,7 +8,7 @@ from typing import Any, Literal
 from rlsf.answers import equivalent
 from rlsf.answers.verbalised import parse_verbalised
 from rlsf.errors import InputError
-from rlsf.rewards.said import Said, text_of
+from rlsf.rewards.said import Said, gold_answers, text_of
 
 
 class BrierCalibration:
@@ -36,14 +36,15 @@ class BrierCalibration:
         self.analysis, self.form = analysis, form
         self.malformed = {"paper": -1.0, "published": 0.0}[form] if malformed is None else malformed
 
-    def __call__(self, completions: Sequence[Said], answer: Sequence[str] | None = None, **columns: Any) -> list[float]:
+    def __call__(
+        self, completions: Sequence[Said], answer: Sequence[object] | None = None, **columns: Any
+    ) -> list[float]:
         """The reward of each completion, as TRL calls it."""
-        if answer is None:
-            raise InputError("BrierCalibration learns from gold answers: give the training data a column `answer`")
+        golds = gold_answers(answer, self)
         parsed = [parse_verbalised(text_of(said), analysis=self.analysis) for said in completions]
         right = [
             found.answer is not None and bool(equivalent(found.answer, gold))
-            for found, gold in zip(parsed, answer, strict=True)
+            for found, gold in zip(parsed, golds, strict=True)
         ]
         confidences = [found.confidence for found in parsed]
         if "log_metric" in columns and parsed:

@@ -29,3 +29,15 @@ def answer_said(said: Said, answer: AnswerConfig, choices: Sequence[str] | None 
     """The answer of what was said, in the format of ``answer``; None where there is none."""
     found = choose_occurrence(text_of(said), answer, choices or ())
     return None if found is None else found.answer
+
+
+def gold_answers(column: Sequence[object] | None, reward: object) -> list[str]:
+    """The column ``answer`` as text; raises ``InputError``, naming the reward, where it or a row of it is missing."""
+    name = type(reward).__name__
+    if column is None:
+        raise InputError(f"{name} learns from gold answers: give the training data a column `answer`")
+    if any(gold is None or not str(gold).strip() for gold in column):
+        raise InputError(
+            f"{name} learns from gold answers: the column `answer` is empty in some rows, fill or drop them"
+        )
+    return [str(gold) for gold in column]
