@@ -175,15 +175,15 @@ def test_what_is_kept_and_what_is_left_out_is_the_solution(solution: str, kept: 
 def test_mistakes() -> None:
     with pytest.raises(InputError, match="MixedVerification"):
         SelfVerification()(["7"])
-    with pytest.raises(InputError, match="kind='grade' with verdict=1.0 and target=None"):
+    with pytest.raises(InputError, match=r"kind='grade' with verdict=1\.0 and target=None"):
         SelfVerification()(["7"], kind=["grade"], verdict=[1.0], target=[None])
-    with pytest.raises(InputError, match="target=0.3"):
+    with pytest.raises(InputError, match=r"target=0\.3"):
         grade_reward(0.3, 1.0)
     with pytest.raises(InputError, match="prompt 'q9' has no gold answer"):
         Verdicts(num_generations=2)([{"prompt_id": "q9"}] * 2, ["7", "8"])
     with pytest.raises(InputError, match="verdict='votes'"):
         Verdicts(num_generations=2, verdict="votes")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(InputError, match="no {solution}"):
+    with pytest.raises(InputError, match=r"no \{solution\}"):
         GradingPrompt("{question}")
     with pytest.raises(InputError, match="form='words'"):
         SelfVerification(form="words")  # pyright: ignore[reportArgumentType]
