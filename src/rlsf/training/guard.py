@@ -60,7 +60,7 @@ class Guard(Selection):
 
     table: ClassVar[str] = "online.guard"
 
-    config: GuardConfig  # pyright: ignore[reportIncompatibleVariableOverride] (sections are frozen)
+    config: GuardConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     start: dict[str, float] = field(default_factory=dict)
     """The first value of each sign of the rollouts."""
     past_limit: dict[str, int] = field(default_factory=dict)
@@ -131,19 +131,25 @@ class Guard(Selection):
         return past
 
     def _agrees_less(self) -> bool:
-        """Whether the last probe agrees less than the start; without probes nothing speaks for the policy."""
-        return not self.probes or self.probes[-1]["agreement"] < self.probes[0]["agreement"]
+        """Whether the last probe agrees less than the start, noise aside; without probes nothing speaks against it."""
+        if not self.probes:
+            return True
+        start, last = self.probes[0], self.probes[-1]
+        return last["agreement"] < start["agreement"] - self._error(start["agreement"], last)
 
     def _departure(self, best: Mapping[str, float], probe: Mapping[str, float], step: int) -> Alarm | None:
         if self.config.agreement_drop is None:
             return None
         highest = best["agreement"]
-        error = math.sqrt(highest * (1 - highest) / probe.get("prompts", self.config.prompts))
-        limit = highest - max(self.config.agreement_drop, 3 * error)
+        limit = highest - max(self.config.agreement_drop, 3 * self._error(highest, probe))
         if probe["agreement"] > limit:
             return None
         surer = probe.get("confidence", math.nan) > best.get("confidence", math.nan)
         return Alarm("confidence" if surer else "agreement", probe["agreement"], limit, step)
+
+    def _error(self, agreement: float, probe: Mapping[str, float]) -> float:
+        """Standard error of the difference of two probes, as if of different prompts: those of the same differ less."""
+        return math.sqrt(2 * agreement * (1 - agreement) / probe.get("prompts", self.config.prompts))
 
     def save(self, folder: Path) -> None:
         """Write the state beside a checkpoint."""

@@ -19,6 +19,8 @@ class GuardConfig(SelectionConfig):
     to harm within 80 (arXiv 2506.17219): sparser probes would miss the peak."""
     patience: int | None = Field(default=4, ge=1)
     """Stop after this many probes without a better one; none: train until the end or an alarm, keep the best."""
+    signal: str | None = None
+    """The confidence signal by which the start's surest answers are chosen; none: the recipe's."""
     persistence: int = Field(default=5, ge=1)
     """Batches of rollouts in a row that must be past a limit before training stops: one batch has few prompts and is
     noisy. Probes are of more prompts, always the same, decoded greedily: one is enough."""
@@ -28,7 +30,7 @@ class GuardConfig(SelectionConfig):
     length_limit: float | None = Field(default=3.0, gt=1)
     """Completions this many times as long, or as short, as at the start. A policy that learns to work problems out
     writes more and one that learns to stop writes less, so that length counts only while the last probe agrees less
-    than the start."""
+    than the start, by more than a standard error of the difference."""
     truncated_limit: float | None = Field(default=0.5, gt=0, le=1)
     """Rise of the share of completions cut at the token budget: half of them have stopped ending."""
     repetition_limit: float | None = Field(default=0.3, gt=0, le=1)
@@ -43,5 +45,6 @@ class GuardConfig(SelectionConfig):
     """Share of groups whose rewards are all equal, which have no gradient: not one group in fifty is left to learn
     from. With very few prompts a step this can happen by chance; raise ``persistence`` there."""
     agreement_drop: float | None = Field(default=0.1, gt=0, le=1)
-    """Fall of a probe's agreement below the best probe's; never less than three standard errors of the best, which are
-    18 points for 64 prompts at 60 % and 9 points for 256."""
+    """Fall of a probe's agreement below the best probe's; never less than three standard errors of a difference, 3
+    sqrt(2 p (1 - p) / n) for n prompts of which the best probe agrees on p: 26 points for 64 prompts at 60 %, 13 for
+    256. A slower decline is a matter for ``patience``."""

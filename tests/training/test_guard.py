@@ -1,0 +1,441 @@
+"""The guard against collapse: when each alarm rings, that it does not ring before, and what a resumed run decides."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from rlsf.errors import InputError
+from rlsf.training.guard import REASONS, Guard
+from rlsf.training.guard_config import GuardConfig
+
+#: The start of a training, with values whose limits are exact in binary.
+START = {
+    "entropy": 0.5,
+    "self_certainty": 3.0,
+    "mean_tokens": 96.0,
+    "truncated": 0.25,
+    "repetition": 0.125,
+    "without_answer": 0.125,
+    "commonest_answer": 0.25,
+    "group_agreement": 0.5,
+    "zero_variance": 0.25,
+    "reward": 0.0,
+}
+LIMITS = {
+    "entropy_floor": 0.125,
+    "truncated_limit": 0.5,
+    "repetition_limit": 0.25,
+    "without_answer_limit": 0.5,
+    "commonest_answer_limit": 0.25,
+    "zero_variance_limit": 0.96875,
+}
+#: Sign, its value at the limit, a value just inside. Two limits for the length.
+PAST = [
+    ("entropy", 0.0625, 0.0626),
+    ("mean_tokens", 288.0, 287.0),
+    ("mean_tokens", 32.0, 33.0),
+    ("truncated", 0.75, 0.74),
+    ("repetition", 0.375, 0.37),
+    ("without_answer", 0.625, 0.62),
+    ("commonest_answer", 0.5, 0.49),
+    ("zero_variance", 0.96875, 0.96),
+]
+
+
+def guard(**options: Any) -> Guard:
+    return Guard(GuardConfig(**{"patience": None, **LIMITS, **options}))
+
+
+def watched(held: Guard, *batches: dict[str, float], first_step: int = 0) -> list[bool]:
+    """Whether training has stopped after each batch of rollouts, the start's first."""
+    answers = []
+    for step, changed in enumerate(batches, start=first_step):
+        held.watch(step, {**START, **changed})
+        answers.append(held.stopped)
+    return answers
+
+
+@pytest.mark.parametrize(("sign", "past", "inside"), PAST)
+def test_rollouts_past_a_limit_stop_after_persistence(sign: str, past: float, inside: float) -> None:
+    held = guard(persistence=3)
+    assert watched(held, {}, {sign: past}, {sign: past}, {sign: past}) == [False, False, False, True]
+    assert held.alarm is not None
+    assert (held.alarm.sign, held.alarm.value, held.alarm.limit, held.alarm.step) == (sign, past, past, 3)
+    assert not any(watched(guard(persistence=3), {}, *[{sign: inside}] * 20))
+
+
+@pytest.mark.parametrize(("sign", "past", "inside"), PAST)
+def test_only_batches_in_a_row_count(sign: str, past: float, inside: float) -> None:
+    held = guard(persistence=3)
+    assert not any(watched(held, {}, *[{sign: past}, {sign: past}, {sign: inside}] * 10))
+    assert held.past_limit[sign] == 0
+
+
+@pytest.mark.parametrize(("sign", "past", "inside"), PAST)
+def test_a_probe_past_a_limit_stops_at_once(sign: str, past: float, inside: float) -> None:
+    held = guard()
+    held.add(0, {**START, "agreement": 0.5})
+    held.add(10, {**START, "agreement": 0.40625, sign: inside})
+    assert not held.stopped
+    held.add(20, {**START, "agreement": 0.40625, sign: past})
+    assert held.stopped
+    assert held.alarm is not None
+    assert (held.alarm.sign, held.alarm.step, held.alarm.observations) == (sign, 20, 0)
+
+
+@pytest.mark.parametrize(("sign", "past", "inside"), PAST)
+def test_none_switches_an_alarm_off(sign: str, past: float, inside: float) -> None:
+    option = {"entropy": "entropy_floor", "mean_tokens": "length_limit"}.get(sign, f"{sign}_limit")
+    held = guard(persistence=1, **{option: None})
+    assert not any(watched(held, {}, *[{sign: past}] * 5))
+    held.add(0, {**START, "agreement": 0.5})
+    held.add(10, {**START, "agreement": 0.40625, sign: past})
+    assert not held.stopped
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    expected = {
+        "enabled": True,
+        "prompts": 64,
+        "every": 10,
+        "patience": 4,
+        "persistence": 5,
+        "entropy_floor": 0.1,
+        "length_limit": 3.0,
+        "truncated_limit": 0.5,
+        "repetition_limit": 0.3,
+        "without_answer_limit": 0.5,
+        "commonest_answer_limit": 0.3,
+        "zero_variance_limit": 0.98,
+        "agreement_drop": 0.1,
+    }
+    assert {name: getattr(GuardConfig(), name) for name in expected} == expected
+
+
+def test_the_entropy_floor_leaves_less_than_a_tenth_to_gain() -> None:
+    """R = b - a e^H: of the gain from H to 0, (e^(H/10) - 1) / (e^H - 1) is left at a tenth of H."""
+    floor = GuardConfig().entropy_floor
+    assert floor is not None
+    left = [math.expm1(floor * h) / math.expm1(h) for h in np.linspace(1e-3, 5, 50)]
+    assert max(left) <= 0.1
+
+
+def test_the_noise_of_two_answers_to_sixteen_prompts() -> None:
+    """The bound that the default of ``commonest_answer_limit`` quotes."""
+    limit = GuardConfig().commonest_answer_limit
+    assert limit is not None
+    past = sum(math.comb(16, k) for k in range(17) if max(k, 16 - k) / 16 >= 0.5 + limit) / 2**16
+    assert 1 / past == pytest.approx(47, abs=0.5)
+
+
+class TestLength:
+    """Length alone is no collapse."""
+
+    @pytest.mark.parametrize("tokens", [400.0, 20.0])
+    def test_it_does_not_count_while_the_policy_agrees_more_than_at_the_start(self, tokens: float) -> None:
+        held = guard(persistence=1)
+        held.add(0, {**START, "agreement": 0.5})
+        assert not any(watched(held, {}, *[{"mean_tokens": tokens}] * 5))
+        held.add(10, {**START, "agreement": 0.5, "mean_tokens": tokens})
+        assert not any(watched(held, *[{"mean_tokens": tokens}] * 5, first_step=10))
+        held.add(20, {**START, "agreement": 0.421875})  # less by 0.078: one standard error is 0.088
+        assert not any(watched(held, *[{"mean_tokens": tokens}] * 5, first_step=20))
+        held.add(30, {**START, "agreement": 0.40625})
+        assert watched(held, {"mean_tokens": tokens}, first_step=30) == [True]
+
+    def test_counting_begins_when_agreement_falls(self) -> None:
+        held = guard(persistence=3)
+        held.add(0, {**START, "agreement": 0.5})
+        watched(held, {}, *[{"mean_tokens": 400.0}] * 9)
+        held.add(10, {**START, "agreement": 0.40625})
+        assert watched(held, *[{"mean_tokens": 400.0}] * 3, first_step=10) == [False, False, True]
+
+
+class TestDeparture:
+    """Agreement that falls below the best probe's."""
+
+    def test_the_drop_where_prompts_are_many(self) -> None:
+        """Three standard errors at 0.5 with 10,000 prompts are 0.021."""
+        held = guard(agreement_drop=0.125)
+        assert [self._add(held, step, agreement, prompts=10_000) for step, agreement in ((0, 0.5), (10, 0.4))] == [
+            False,
+            False,
+        ]
+        assert self._add(held, 20, 0.375, prompts=10_000)
+        assert held.alarm is not None
+        assert (held.alarm.sign, held.alarm.limit) == ("agreement", 0.375)
+
+    def test_three_standard_errors_where_prompts_are_few(self) -> None:
+        """sqrt(2 x 0.5 x 0.5 / 128) = 1/16; the limit is 0.5 - 3/16."""
+        assert not self._add(held := guard(prompts=128), 0, 0.5)
+        assert not self._add(held, 10, 0.3126)
+        assert self._add(held, 20, 0.3125)
+
+    def test_the_number_of_prompts_probed_counts_and_not_that_asked_for(self) -> None:
+        """A fourth of the prompts doubles the error: 0.5 - 3/8."""
+        assert not self._add(held := guard(prompts=128), 0, 0.5, prompts=32)
+        assert not self._add(held, 10, 0.1251, prompts=32)
+        assert self._add(held, 20, 0.125, prompts=32)
+
+    def test_the_best_probe_counts_and_not_the_start(self) -> None:
+        held = guard(agreement_drop=0.125)
+        assert [self._add(held, 10 * i, a, prompts=10_000) for i, a in enumerate((0.5, 0.75, 0.625))] == [
+            False,
+            False,
+            True,
+        ]
+        assert held.best_step == 10
+
+    @pytest.mark.parametrize(("confidence", "sign"), [(0.8, "confidence"), (0.7, "agreement"), (None, "agreement")])
+    def test_surer_of_other_answers(self, confidence: float | None, sign: str) -> None:
+        held = guard()
+        known = {} if confidence is None else {"confidence": confidence}
+        held.add(0, {"agreement": 0.5, "confidence": 0.7})
+        held.add(10, {"agreement": 0.125, **known})
+        assert held.alarm is not None
+        assert held.alarm.sign == sign
+        assert ("grows surer" in held.explain()) == (sign == "confidence")
+
+    def test_confidence_may_rise_with_agreement(self) -> None:
+        held = guard()
+        held.add(0, {"agreement": 0.5, "confidence": 0.7})
+        held.add(10, {"agreement": 0.5, "confidence": 0.99})
+        assert not held.stopped
+
+    def test_it_can_be_switched_off(self) -> None:
+        held = guard(agreement_drop=None)
+        assert not self._add(held, 0, 1.0)
+        assert not self._add(held, 10, 0.0)
+
+    @staticmethod
+    def _add(held: Guard, step: int, agreement: float, **measured: float) -> bool:
+        held.add(step, {"agreement": agreement, **measured})
+        return held.stopped
+
+
+class TestChoice:
+    """What the guard has from selection."""
+
+    def test_the_best_probe_is_kept_and_patience_runs_out(self) -> None:
+        held = guard(patience=2, agreement_drop=None)
+        improved = [held.add(10 * i, {"agreement": a}) for i, a in enumerate((0.5, 0.75, 0.75, 0.7))]
+        assert improved == [True, True, False, False]
+        assert (held.best_step, held.stopped, held.alarm) == (10, True, None)
+        assert held.explain() == ("agreement 0.750, the best of 4 probes; stopped after 2 probes without a better one")
+
+    def test_a_probe_is_due_where_training_stops(self) -> None:
+        held = guard(persistence=1, every=10)
+        assert [step for step in range(1, 25) if held.due(step, 24)] == [10, 20, 24]
+        watched(held, {}, {"entropy": 0.0})
+        assert held.due(7, 24)
+
+    def test_that_probe_may_be_the_best_and_does_not_revive_training(self) -> None:
+        held = guard(persistence=1, patience=4)
+        held.add(0, {"agreement": 0.5})
+        watched(held, {}, {"entropy": 0.0})
+        assert held.add(2, {"agreement": 0.75})
+        assert held.stopped
+        assert held.alarm is not None
+        assert held.alarm.sign == "entropy"
+        assert held.best_step == 2
+
+    def test_a_probe_without_agreement(self) -> None:
+        with pytest.raises(InputError, match=r"step 10 has no agreement .* online.guard.enabled=false"):
+            guard().add(10, {"agreement": math.nan})
+
+    def test_the_first_alarm_is_the_reason(self) -> None:
+        held = guard(persistence=1)
+        watched(held, {}, {"entropy": 0.0}, {"truncated": 1.0})
+        assert held.alarm is not None
+        assert (held.alarm.sign, held.alarm.step) == ("entropy", 1)
+
+
+class TestWhatIsSaid:
+    def test_of_rollouts(self) -> None:
+        held = guard(persistence=2)
+        held.add(0, {"agreement": 0.5})
+        held.add(10, {"agreement": 0.75})
+        watched(held, {}, {"entropy": 0.03}, {"entropy": 0.02}, first_step=10)
+        assert held.explain() == (
+            "stopped at step 12: entropy is 0.02 nats a token, limit 0.0625: hardly more than one completion is sampled"
+            " (in 2 batches of rollouts in a row); step 10 is kept: agreement 0.750, the best of 2 probes"
+        )
+
+    def test_of_a_probe_where_the_start_is_kept(self) -> None:
+        held = guard(patience=1)
+        held.add(0, {**START, "agreement": 0.5})
+        held.add(10, {**START, "agreement": 0.5, "commonest_answer": 0.9})
+        assert held.explain() == (
+            "stopped at step 10: commonest_answer is 0.900, limit 0.500: different prompts get the same answer (in a"
+            " probe); no step was better than the start, which is kept: agreement 0.500, the best of 2 probes"
+        )
+
+    def test_without_probes(self) -> None:
+        held = guard(persistence=1)
+        watched(held, {}, {"zero_variance": 1.0})
+        assert held.explain().endswith("; no probe: the last step is kept")
+
+    def test_every_sign_has_a_reason_in_one_line(self) -> None:
+        assert set(REASONS) == {sign for sign, _, _ in PAST} | {"agreement", "confidence"}
+        for reason in REASONS.values():
+            assert "\n" not in reason.format(value=0.5, limit=0.25)
+
+
+class TestWhatIsNotMeasured:
+    def test_it_neither_rings_nor_forgives(self) -> None:
+        held = guard(persistence=2)
+        assert watched(held, {}, {"repetition": 0.5}, {"repetition": math.nan}, {"repetition": 0.5}) == [
+            False,
+            False,
+            False,
+            True,
+        ]
+
+    def test_a_sign_starts_with_its_first_value(self) -> None:
+        held = guard(persistence=1)
+        assert watched(held, {"truncated": math.nan}, {"truncated": 0.9}, {"truncated": 1.0}) == [False] * 3
+        assert held.start["truncated"] == 0.9
+
+    def test_probes_without_signs(self) -> None:
+        held = guard()
+        held.add(0, {"agreement": 0.5})
+        held.add(10, {"agreement": 0.5, **START, "entropy": 0.0, "truncated": 1.0})
+        assert not held.stopped
+
+    def test_a_step_counts_once(self) -> None:
+        """A resumed run may sample the rollouts of its step again."""
+        held = guard(persistence=2)
+        for step in (0, 1, 1, 1):
+            held.watch(step, START if step == 0 else {**START, "entropy": 0.0})
+        assert not held.stopped
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"entropy_floor": 0.0},
+        {"entropy_floor": 1.0},
+        {"length_limit": 1.0},
+        {"truncated_limit": 1.5},
+        {"persistence": 0},
+    ],
+)
+def test_limits_that_mean_nothing(options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        GuardConfig(**options)
+
+
+# A run that is resumed
+
+SIGNS = st.fixed_dictionaries(
+    {},
+    optional={
+        sign: st.sampled_from([past, inside]) for sign, past, inside in PAST if sign not in ("mean_tokens", "truncated")
+    }
+    | {"mean_tokens": st.sampled_from([20.0, 96.0, 400.0]), "truncated": st.sampled_from([0.25, 1.0, math.nan])},
+)
+PROBES = st.builds(
+    lambda agreement, confidence, signs: {**START, **signs, "agreement": agreement, "confidence": confidence},
+    st.sampled_from([0.25, 0.4, 0.5, 0.55, 0.6]),
+    st.sampled_from([0.7, 0.8]),
+    SIGNS,
+)
+
+
+def lived(held: Guard, events: list[tuple[str, int, dict[str, float]]]) -> list[Any]:
+    """What the guard decides after each event, until training stops."""
+    decisions = []
+    for kind, step, signs in events:
+        if held.stopped:
+            break
+        if kind == "probe":
+            decisions.append(held.add(step, signs))
+        else:
+            held.watch(step, signs)
+        decisions.append((held.stopped, held.best_step, held.explain()))
+    return decisions
+
+
+@settings(max_examples=25)
+@given(st.lists(SIGNS, min_size=1, max_size=12), st.lists(PROBES, min_size=12, max_size=12), st.integers(1, 3))
+def test_a_resumed_run_decides_the_same_at_every_cut(
+    tmp_path_factory: pytest.TempPathFactory,
+    batches: list[dict[str, float]],
+    probes: list[dict[str, float]],
+    persistence: int,
+) -> None:
+    events: list[tuple[str, int, dict[str, float]]] = []
+    for step, signs in enumerate(batches):
+        if step % 3 == 0:
+            events.append(("probe", step, probes[step]))
+        events.append(("rollouts", step, {**START, **signs} if step else START))
+    config = GuardConfig(patience=3, persistence=persistence, **LIMITS)
+    whole = Guard(config)
+    expected = lived(whole, events)
+    folder = tmp_path_factory.mktemp("cut")
+    for cut in range(len(events) + 1):
+        before = Guard(config)
+        decisions = lived(before, events[:cut])
+        before.save(folder)
+        after = Guard.load(config, folder)
+        assert after == before
+        assert decisions + lived(after, events[cut:]) == expected
+        assert after == whole
+
+
+def test_no_checkpoint_no_state(tmp_path: Path) -> None:
+    assert Guard.load(GuardConfig(), None) == Guard(GuardConfig())
+    assert Guard.load(GuardConfig(), tmp_path).best_step is None
+
+
+# Healthy trainings, with the noise of what is measured
+
+
+def healthy(seed: int, *, prompts: int = 16, probed: int = 64, steps: int = 200) -> Guard:
+    """A training that works, seen through batches of few prompts: entropy to a fifth, four times the length, groups
+    that come to agree, and probes of which half of the prompts are answered anew each time, with a fixed chance that
+    rises."""
+    random = np.random.default_rng(seed)
+    held = Guard(GuardConfig(patience=None))
+    fixed, order = random.random(probed), random.random(probed)
+    for step in range(steps + 1):
+        learnt = 1 - math.exp(-step / 40)
+        if step % held.config.every == 0:
+            chance = 0.55 + 0.15 * learnt
+            luck = np.where(order < 0.5, fixed, random.random(probed))
+            measured = {"mean_tokens": 40 * (1 + 3 * learnt), "entropy": 0.3 * (1 - 0.8 * learnt)}
+            held.add(step, {**measured, "agreement": float((luck < chance).mean()), "confidence": 0.6 + 0.3 * learnt})
+        answers = random.integers(0, 4, prompts)
+        signs = {
+            "entropy": 0.5 * (1 - 0.8 * learnt) * random.lognormal(0, 0.15),
+            "mean_tokens": 60 * (1 + 2 * learnt) * random.lognormal(0, 0.1),
+            "truncated": random.binomial(8 * prompts, 0.1 + 0.2 * learnt) / (8 * prompts),
+            "repetition": random.normal(0.1 + 0.05 * learnt, 0.02),
+            "without_answer": random.binomial(8 * prompts, 0.3 * (1 - learnt)) / (8 * prompts),
+            "commonest_answer": np.bincount(answers).max() / prompts,
+            "zero_variance": random.binomial(prompts, 0.2 + 0.6 * learnt) / prompts,
+        }
+        held.watch(step, signs)
+    return held
+
+
+def test_a_healthy_training_rings_no_alarm() -> None:
+    """Nothing but the drop of agreement, and that in less than one training of a hundred (21 probes each)."""
+    alarms = [held.alarm for held in map(healthy, range(200)) if held.alarm is not None]
+    assert {alarm.sign for alarm in alarms} <= {"confidence"}
+    assert len(alarms) <= 2
+
+
+def test_the_noise_of_the_simulation_would_ring_a_drop_of_a_tenth() -> None:
+    """Without the allowance for few prompts most of the same trainings would be stopped."""
+    probes = [[probe["agreement"] for probe in healthy(seed).probes] for seed in range(50)]
+    falls = [max(max(seen[:place]) - seen[place] for place in range(1, len(seen))) for seen in probes]
+    assert sum(fall >= 0.1 for fall in falls) > 25
