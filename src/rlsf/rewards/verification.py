@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from rlsf.answers import equivalent
 from rlsf.answers.config import AnswerConfig
 from rlsf.errors import InputError
 from rlsf.rewards.agreement import MajorityAgreement
+from rlsf.rewards.correctness import Correctness
 from rlsf.rewards.grading import GRADES, GradeForm, GradingPrompt, parse_grade
 from rlsf.rewards.said import Said, answer_said, readable, text_of
 
@@ -58,23 +58,24 @@ class Verdicts:
         row has no gold answer.
         """
         choices = [row.get("choices") for row in rows]
-        answers = [answer_said(said, self.answer, of_row) for said, of_row in zip(completions, choices, strict=True)]
         if self.verdict == "agreement":
             groups = [str(place // self.num_generations) for place in range(len(rows))]
             agreement = MajorityAgreement(num_generations=self.num_generations, answer=self.answer)
-            right = [bool(agrees) for agrees in agreement(groups, completions, choices)]
+            right = agreement(groups, completions, choices)
         else:
-            right = [self._is_gold(answer, row) for answer, row in zip(answers, rows, strict=True)]
-        return [solve_reward(answer is not None, is_right) for answer, is_right in zip(answers, right, strict=True)]
+            right = Correctness(self.answer)(completions, [self._gold(row) for row in rows], choices)
+        return [
+            solve_reward(answer_said(said, self.answer, of_row) is not None, bool(is_right))
+            for said, of_row, is_right in zip(completions, choices, right, strict=True)
+        ]
 
-    def _is_gold(self, answer: str | None, row: Mapping[str, Any]) -> bool:
-        gold = row.get("answer")
-        if gold is None:
+    def _gold(self, row: Mapping[str, Any]) -> object:
+        if row.get("answer") is None:
             raise InputError(
                 f"verdict=gold, and prompt {row.get('prompt_id')!r} has no gold answer: give the training data a column"
                 " `answer`, or use verdict=agreement"
             )
-        return answer is not None and bool(equivalent(answer, gold, row.get("choices") or ()))
+        return row["answer"]
 
 
 class SelfVerification:
