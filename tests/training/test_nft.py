@@ -113,6 +113,22 @@ def test_gradient_accumulation_and_no_sampler_log_probabilities(tmp_path: Path) 
     assert all(distance(pair) < 1e-5 for pair in made.gradients)
 
 
+class Ragged(BesideDrGrpo):
+    """Completions of 2, 3, 4 and 5 tokens, of 8 allowed; the second was written by a tool."""
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        inputs = {key: value[:, :5] if value.dim() == 2 else value for key, value in inputs.items()}
+        lengths = 2 + torch.arange(len(inputs["completion_ids"]))[:, None] % 4
+        masks = {"completion_mask": (torch.arange(5) < lengths).long(), "tool_mask": (torch.arange(5) != 1).long()}
+        return super()._compute_loss(model, inputs | masks)
+
+
+def test_padding_and_tools_count_for_nothing_and_the_divisor_is_the_length_allowed(tmp_path: Path) -> None:
+    made = run(tmp_path, Ragged, max_steps=1, allow_on_policy=True)
+    assert made.batches[0]["completion_mask"].sum() == 2 * (2 + 3 + 4 + 5)
+    assert distance(made.gradients[0]) < 1e-5
+
+
 def test_verdicts_and_pass_rates_stay_with_their_completions(tmp_path: Path) -> None:
     """TRL shuffles the rows of a rollout before it cuts them into batches."""
     made = run(tmp_path, BesideDrGrpo, max_steps=4, steps_per_generation=4)
