@@ -102,7 +102,7 @@ def train(folder: Path, /, *overrides: TrainingOverrides) -> None:
     from rlsf.pipeline.training import train_stage
 
     with resumed_by("rlsf", "train", folder), _reopen(folder, parse_overrides(overrides), _FROM_RANKING[2:]) as run:
-        if run.recipe.training.rounds > 1:
+        if run.recipe.rounds > 1:
             raise InputError("training.rounds > 1 samples again between rounds: use `rlsf run --resume` for it")
         manifest = train_stage(run, 1)
         _say(f"policy of step {manifest.counts['best_step']} in {run.folder.policy} ({manifest.counts['reason']})")

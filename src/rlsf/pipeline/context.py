@@ -66,11 +66,17 @@ class Run:
 
     @cached_property
     def prompts(self) -> list[Prompt]:
-        """The unlabelled questions to learn from; gold answers are not even read."""
+        """The questions to learn from; gold answers are not even read, except by recipes that learn from them."""
         config = self.recipe.prompts
         if config.path is None and config.preset is None:
             raise InputError("no prompts: say --prompts FILE_OR_HUB_ID, or set prompts.path in the recipe file")
-        return load_prompts(config, with_gold=False)
+        try:
+            return load_prompts(config, with_gold=self.recipe.needs_labels, learned_from=True)
+        except InputError as error:
+            if not self.recipe.needs_labels:
+                raise
+            rewards = " and ".join(online.rewards.needing_labels) if (online := self.recipe.online) else ""
+            raise InputError(f"recipe {self.recipe.recipe} learns from gold answers ({rewards}): {error}") from error
 
     @cached_property
     def questions(self) -> list[Prompt]:
@@ -94,7 +100,11 @@ class Run:
 
     def title(self, stage: str, round_: int) -> str:
         """A stage's name on the screen; rounds are counted where there are several."""
-        return f"{stage}, round {round_}" if self.recipe.training.rounds > 1 else stage
+        return f"{stage}, round {round_}" if self.recipe.rounds > 1 else stage
+
+    def start_config(self) -> ModelConfig:
+        """The model that learning starts from: the given one, once the form is taught where there is one to teach."""
+        return self.recipe.model
 
     def policy_config(self, round_: int) -> ModelConfig:
         """The model that samples in a round: the given one first, then the policy of the round before."""
@@ -104,18 +114,13 @@ class Run:
 
     def trained_config(self, round_: int) -> ModelConfig:
         """The policy that a round's training wrote."""
-        path = self.folder.round_policy(round_, self.recipe.training.rounds)
+        path = self.folder.round_policy(round_, self.recipe.rounds)
         return self.recipe.model.model_copy(update={"path": str(path), "revision": None})
 
 
 def prompts_digest(prompts: Sequence[Prompt]) -> str:
     """Identifies what the model is asked; gold answers do not enter."""
     return digest([[prompt.id, prompt.question, list(prompt.choices)] for prompt in prompts])
-
-
-def stage_seed(seed: int, *names: object) -> int:
-    """A seed of its own for each stage and round, so that no two stages share random numbers."""
-    return int(digest([seed, *map(str, names)])[:8], 16)
 
 
 def sampling_inputs(

@@ -12,10 +12,11 @@ from rlsf.confidence import get_signal
 from rlsf.evaluation import judge_question, outcomes_to_table, summarise, table_to_outcomes
 from rlsf.files import atomic_path, digest, write_json
 from rlsf.models.config import ModelConfig
-from rlsf.pipeline.context import Run, stage_seed
+from rlsf.pipeline.context import Run
 from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.ranking import confidences
 from rlsf.pipeline.sampling import read_traces, require_answers, sample_stage
+from rlsf.sampling.randomness import derived_seed
 
 OUTCOMES = "outcomes.parquet"
 
@@ -24,7 +25,7 @@ def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
     """Sample the evaluation questions with ``model``, grade every decoding mode, write one row a question and mode."""
     folder = run.folder.evaluation(phase)
     recipe, questions = run.recipe, run.questions
-    seed = stage_seed(recipe.seed, "evaluate")
+    seed = derived_seed(recipe.seed, "evaluate")
     # Greedy decoding is the first CoT-decoding branch, so one sampling serves every decoding mode, whatever the
     # recipe learns from.
     sampling = recipe.sampling.model_copy(update={"strategy": "cot_decoding", "continuation": "greedy"})

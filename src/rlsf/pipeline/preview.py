@@ -10,7 +10,6 @@ from rlsf.answers.equivalence import Grader
 from rlsf.confidence import get_signal
 from rlsf.models import load_model, load_tokenizer
 from rlsf.pipeline.answering import find_answers
-from rlsf.pipeline.context import stage_seed
 from rlsf.pipeline.cost import Cost, Trial, estimate_cost, forward_seconds
 from rlsf.pipeline.preflight import require_usable
 from rlsf.pipeline.ranking import confidences
@@ -18,6 +17,7 @@ from rlsf.preferences import rank_prompt
 from rlsf.prompts import Prompt, has_gold, load_prompts, render, with_defaults
 from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.engine import SamplingRequest
+from rlsf.sampling.randomness import derived_seed
 from rlsf.traces import Trace
 
 #: Questions sampled for the estimate of cost, besides those shown.
@@ -61,7 +61,7 @@ def preview(recipe: Recipe, examples: int) -> Preview:
     tried = [*prompts[:examples], *questions[: examples + TIMED]] if questions else prompts[: examples + TIMED]
     rendered = [render(prompt, tokenizer, recipe.render) for prompt in tried]
     asked = [
-        SamplingRequest(prompt.id, text.token_ids, stage_seed(recipe.seed, "check"))
+        SamplingRequest(prompt.id, text.token_ids, derived_seed(recipe.seed, "check"))
         for prompt, text in zip(tried, rendered, strict=True)
     ]
     model = load_model(recipe.model)

@@ -48,7 +48,7 @@ def report_stage(run: Run) -> Path:
 
 def gather(run: Run, grader: Grader) -> ReportInputs:
     """Everything the report shows."""
-    rounds = range(1, run.recipe.training.rounds + 1)
+    rounds = range(1, run.recipe.rounds + 1)
     outcomes = greedy_outcomes(run)
     return ReportInputs(
         name=run.folder.path.name,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rlsf.pipeline.context import Run, stage_seed
+from rlsf.pipeline.context import Run
 from rlsf.pipeline.evaluation import evaluate_stage, summary_stage
 from rlsf.pipeline.manifest import Manifest
+from rlsf.pipeline.online import online_stage
 from rlsf.pipeline.ranking import rank_stage
 from rlsf.pipeline.reporting import report_stage
 from rlsf.pipeline.sampling import require_answers, sample_stage
 from rlsf.pipeline.training import train_stage
+from rlsf.sampling.randomness import derived_seed
 
 
 def run_all(run: Run) -> dict[str, Any] | None:
@@ -19,18 +21,26 @@ def run_all(run: Run) -> dict[str, Any] | None:
     started = time.monotonic()
     run.prompts  # noqa: B018  bad input is better met before any long work than after it
     if run.questions:
-        evaluate_stage(run, "before", run.recipe.model)
-    for round_ in range(1, run.recipe.training.rounds + 1):
-        sample_round(run, round_)
-        rank_stage(run, round_)
-        train_stage(run, round_)
+        evaluate_stage(run, "before", run.start_config())
+    learn(run)
     summary = None
     if run.questions:
-        evaluate_stage(run, "after", run.trained_config(run.recipe.training.rounds))
+        evaluate_stage(run, "after", run.trained_config(run.recipe.rounds))
         summary = summary_stage(run)
     run.metrics.record({"event": "run", "seconds": time.monotonic() - started})
     report_stage(run)
     return summary
+
+
+def learn(run: Run) -> None:
+    """Train the policy, online or from preferences."""
+    if run.recipe.online is not None:
+        online_stage(run)
+        return
+    for round_ in range(1, run.recipe.rounds + 1):
+        sample_round(run, round_)
+        rank_stage(run, round_)
+        train_stage(run, round_)
 
 
 def sample_round(run: Run, round_: int) -> Manifest:
@@ -42,7 +52,7 @@ def sample_round(run: Run, round_: int) -> Manifest:
         run.policy_config(round_),
         run.prompts,
         run.folder.traces(round_),
-        stage_seed(run.recipe.seed, "sample", round_),
+        derived_seed(run.recipe.seed, "sample", round_),
         run.recipe.sampling,
     )
     require_answers(run, title, sampled)
@@ -51,7 +61,7 @@ def sample_round(run: Run, round_: int) -> Manifest:
 
 def evaluate_all(run: Run) -> dict[str, Any]:
     """Measure the starting model, and the trained policy where there is one."""
-    evaluate_stage(run, "before", run.recipe.model)
+    evaluate_stage(run, "before", run.start_config())
     if run.folder.policy.exists():
-        evaluate_stage(run, "after", run.trained_config(run.recipe.training.rounds))
+        evaluate_stage(run, "after", run.trained_config(run.recipe.rounds))
     return summary_stage(run)

@@ -13,20 +13,23 @@ from rlsf.prompts.prompt import Prompt
 from rlsf.prompts.source import open_rows, with_defaults
 
 
-def load_prompts(config: PromptConfig, *, with_gold: bool) -> list[Prompt]:
+def load_prompts(config: PromptConfig, *, with_gold: bool, learned_from: bool | None = None) -> list[Prompt]:
     """The questions that ``config`` describes, in file order, ids unique.
 
     With ``with_gold=False`` the column of the gold answers is not read: it may be missing or malformed. With
     ``with_gold=True`` every question must have one; for a question with choices it becomes the option's letter.
-    Ids come from the id column, else they count the questions from 1. Raises ``InputError`` with file and line.
+    ``learned_from`` tells questions to learn from, the section ``prompts``, from those to measure on; by default the
+    latter are those with gold answers. Ids come from the id column, else they count the questions from 1. Raises
+    ``InputError`` with file and line.
     """
-    config = with_defaults(config, evaluation=with_gold)
+    learned_from = not with_gold if learned_from is None else learned_from
+    config = with_defaults(config, evaluation=not learned_from)
     preset = find_preset(config.preset) if config.preset else None
     rows = open_rows(config)
     first = next(rows, None)
     if first is None:
         raise InputError(f"{config.path}: no questions in it")
-    section = "evaluation_data" if with_gold else "prompts"
+    section = "prompts" if learned_from else "evaluation_data"
     reader = PromptReader(find_shape(config.columns, preset, first, section), preset, with_gold)
     prompts: list[Prompt] = []
     places: dict[str, str] = {}

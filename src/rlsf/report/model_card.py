@@ -35,7 +35,7 @@ def model_card(inputs: ReportInputs) -> str:
             front_matter=_front_matter(recipe),
             inputs=inputs,
             recipe=recipe,
-            adapter=recipe.training.lora is not None,
+            adapter=recipe.lora is not None,
             base=short_name(recipe.model.path),
             prompts=_data_name(recipe.prompts.preset, recipe.prompts.path) or "not recorded",
             measured_on=_data_name(measured.preset, measured.path) if measured else "",
@@ -56,7 +56,7 @@ def model_card(inputs: ReportInputs) -> str:
 
 
 def _front_matter(recipe: Recipe) -> str:
-    adapter = recipe.training.lora is not None
+    adapter = recipe.lora is not None
     fields: dict[str, Any] = {
         "library_name": "peft" if adapter else "transformers",
         "pipeline_tag": "text-generation",

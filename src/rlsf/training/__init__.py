@@ -1,21 +1,24 @@
-"""From preference pairs to a policy: what the published objectives add to TRL's DPO trainer.
+"""From preferences or rewards to a policy: what the published objectives add to TRL's trainers.
 
-Light at import: torch, transformers and TRL load with the first use of ``train_preferences``.
+Light at import: torch, transformers and TRL load with the first use of ``train_preferences`` or ``train_online``.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlsf.training.train import TrainingResult, train_preferences
+    from rlsf.training.finish import TrainingResult
+    from rlsf.training.online import train_online
+    from rlsf.training.train import train_preferences
 
-__all__ = ["TrainingResult", "train_preferences"]
+_PLACES = {"TrainingResult": "finish", "train_online": "online", "train_preferences": "train"}
+
+__all__ = ["TrainingResult", "train_online", "train_preferences"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from rlsf.training import train
-
-    return getattr(train, name)
+    return getattr(import_module(f"rlsf.training.{_PLACES[name]}"), name)

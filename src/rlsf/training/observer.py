@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, TrainerCallback, TrainerState
 
-from rlsf.training.preference_trainer import PreferenceTrainer
+from rlsf.training.guard import Guard
 from rlsf.training.selection import Probe, Selection
 
 Record = Callable[[dict[str, Any]], None]
@@ -20,12 +20,20 @@ Record = Callable[[dict[str, Any]], None]
 Progress = Callable[[int, int], None]
 
 
+#: Before the names of the vital signs of rollouts in a trainer's metrics.
+ROLLOUTS = "rollouts/"
+
+
+def ignore(*_: Any) -> None:
+    """For those who want to hear nothing."""
+
+
 class TrainingObserver(TrainerCallback):
-    """Reports every step, and probes the policy for the selection."""
+    """Reports every step, probes the policy for the selection, and lets a guard watch the rollouts."""
 
     def __init__(
         self,
-        trainer: PreferenceTrainer,
+        trainer: Any,
         selection: Selection | None,
         probe: Probe | None,
         record: Record,
@@ -56,6 +64,19 @@ class TrainingObserver(TrainerCallback):
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:
             self.record({"event": "training", "step": state.global_step, **logs})
+            self._watch(state, control, logs)
+
+    def _watch(self, state: TrainerState, control: Any, logs: dict[str, Any]) -> None:
+        """Tell a guard the vital signs of the rollouts; where it stops the training, this step is probed as well."""
+        signs = {name.removeprefix(ROLLOUTS): value for name, value in logs.items() if name.startswith(ROLLOUTS)}
+        guard, step = self.selection, state.global_step
+        if not signs or not isinstance(guard, Guard) or guard.stopped:
+            return
+        guard.watch(step, {**signs, "reward": logs["reward"], "zero_variance": logs["frac_reward_zero_std"]})
+        if guard.stopped:
+            if not guard.probes or guard.probes[-1]["step"] < step:
+                self._probe(guard, step)
+            control.should_save = control.should_training_stop = True
 
     def _probe(self, selection: Selection, step: int) -> bool:
         assert self.probe is not None

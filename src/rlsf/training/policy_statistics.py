@@ -28,6 +28,15 @@ else:
 _CUT = {DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM}
 
 
+def require_whole_models(trainer: Any, reason: str) -> None:
+    """Raise ``InputError`` where a trainer may cut models over processes, so that one alone cannot run them."""
+    if trainer.accelerator.distributed_type in _CUT:
+        raise InputError(
+            f"{reason} need whole models, and {trainer.accelerator.distributed_type} cuts them over processes: train"
+            " with DDP or in one process"
+        )
+
+
 class PolicyStatistics(_OnlineTrainer):
     """Mix into ``GRPOTrainer`` or ``RLOOTrainer``, to the left of it.
 
@@ -60,11 +69,7 @@ class PolicyStatistics(_OnlineTrainer):
     def _measure(self, completion_ids: list[list[int]], temperature: Temperature) -> list[TokenStatistics]:
         """Statistics of every completion's tokens."""
         if self._scorer is None:
-            if self.accelerator.distributed_type in _CUT:
-                raise InputError(
-                    f"rewards of the policy's distributions need whole models, and {self.accelerator.distributed_type}"
-                    " cuts them over processes: train with DDP or in one process"
-                )
+            require_whole_models(self, "rewards of the policy's distributions")
             self._scorer = Scorer(self.accelerator.unwrap_model(self.model))
         rows = [prompt + ids for prompt, ids in zip(self._prompt_ids_of_batch, completion_ids, strict=True)]
         ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)

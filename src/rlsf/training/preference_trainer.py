@@ -13,19 +13,19 @@ from datasets.table import InMemoryTable
 from torch import Tensor
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from rlsf.errors import InputError, ModelError
+from rlsf.errors import InputError
 from rlsf.files import atomic_path
-from rlsf.training.checkpoints import out_of_room, prune_checkpoints, staged_checkpoint
+from rlsf.training.checkpoints import out_of_room
 from rlsf.training.collator import PAIR_NUMBERS
 from rlsf.training.objective import Objective, PairLogprobs
-from rlsf.training.selection import Selection
+from rlsf.training.whole_checkpoints import WholeCheckpoints
 
 REFERENCE = "reference.parquet"
 _DIGEST = b"rlsf.pairs"
 _PromptAndTrace = tuple[tuple[int, ...], tuple[int, ...]]
 
 
-class PreferenceTrainer(DPOTrainer):
+class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
     """``DPOTrainer`` that trains on given token ids, minimises an ``Objective``, and saves whole checkpoints.
 
     ``objective=None`` keeps TRL's own loss, as its configuration says. ``pairs_digest`` identifies the data in the
@@ -36,16 +36,11 @@ class PreferenceTrainer(DPOTrainer):
         self,
         *args: Any,
         objective: Objective | None,
-        folder: Path,
         pairs_digest: str,
-        selection: Selection | None = None,
         **kwargs: Any,
     ) -> None:
         self.objective = objective
-        self.folder = folder
         self.pairs_digest = pairs_digest
-        self.selection = selection
-        self._staging: Path | None = None
         super().__init__(*args, **kwargs)
 
     # Data
@@ -151,21 +146,6 @@ class PreferenceTrainer(DPOTrainer):
         self._require_finite(loss[0] if return_outputs else loss, "loss")
         return loss
 
-    def _require_finite(self, value: Tensor, name: str) -> None:
-        if not torch.isfinite(value).all():
-            raise ModelError(
-                f"the {name} is not a number at training step {self.state.global_step + 1}: lower"
-                f" training.learning_rate (now {self.args.learning_rate:g}); earlier checkpoints in {self.folder} are"
-                " intact"
-            )
-
-    def _clip_grad_norm(self, model: Any) -> Any:
-        norm = super()._clip_grad_norm(model)
-        # Under float16 the loss scaler meets infinities by design and skips those steps.
-        if self.accelerator.scaler is None:
-            self._require_finite(torch.as_tensor(norm), "gradient")
-        return norm
-
     def _note(self, pairs: PairLogprobs, preference: Tensor, nll: Tensor, entropy: Tensor, scored: Tensor) -> None:
         """Metrics under TRL's names, plus the parts of the loss and ``logps/chosen_drift``.
 
@@ -190,36 +170,3 @@ class PreferenceTrainer(DPOTrainer):
         for name, values in gathered.items():
             mean: Any = self.accelerator.gather_for_metrics(values.detach().mean())
             metrics[name].append(mean.mean().item())
-
-    # Checkpoints
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(self._staging or self.folder)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write the checkpoint aside, with the state of the selection, and rename it when it is whole."""
-        with staged_checkpoint(self.folder, self.state.global_step) as self._staging:
-            try:
-                super()._save_checkpoint(model, trial)
-                if self.selection is not None:
-                    self.selection.save(self._staging / f"checkpoint-{self.state.global_step}")
-            finally:
-                self._staging = None
-        best = None if self.selection is None else self.selection.best_step
-        prune_checkpoints(self.folder, keep=self.args.save_total_limit or 2, protected=best)
-
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """Silent about tied weights, which a checkpoint holds once; anything else missing is damage."""
-        tied = getattr(self.model, "all_tied_weights_keys", {})
-        wrong = sorted({*load_result.missing_keys} - {*tied}) + load_result.unexpected_keys
-        if wrong:
-            raise ModelError(
-                f"the checkpoint in {self.folder} does not belong to this model ({wrong[0]} and {len(wrong) - 1} more):"
-                " train into a new --output"
-            )
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the card of a run is written from the run, not from a checkpoint."""
-
-    def _send_telemetry(self) -> None:
-        """Nothing: training reports to nobody."""

@@ -3,45 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerState
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
-from rlsf.errors import InputError, ResourceError
+from rlsf.errors import InputError
 from rlsf.models.facts import context_length
-from rlsf.training.checkpoints import TRAINER_STATE, checkpoint_path, latest_checkpoint
 from rlsf.training.collator import PairCollator
+from rlsf.training.common_options import lora_config
 from rlsf.training.config import TrainingConfig
-from rlsf.training.observer import Progress, Record, TrainingObserver
-from rlsf.training.options import lora_config, objective, trainer_arguments
+from rlsf.training.finish import TrainingResult, keep_policy, starting_point, train_to_the_best
+from rlsf.training.observer import Progress, Record, TrainingObserver, ignore
+from rlsf.training.options import objective, trainer_arguments
 from rlsf.training.pairs import Pairs, prepare_pairs
-from rlsf.training.policy import low_precision, no_progress_bars, save_policy, special_tokens_kept
+from rlsf.training.policy import low_precision, special_tokens_kept
 from rlsf.training.preference_trainer import PreferenceTrainer
 from rlsf.training.selection import Probe, Selection
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """What came out of training: ``best_step`` is the step whose policy was saved, ``reason`` says why in one line."""
-
-    steps: int
-    best_step: int
-    reason: str
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    """The last step's metrics, under TRL's names."""
-    probes: tuple[Mapping[str, float], ...] = ()
-    """Every probe of the selection, in the order of steps."""
-    learning_rate: float = 0.0
-    """The peak learning rate used, also where the configuration says ``auto``."""
-    pairs: int = 0
-    too_long: int = 0
-    """Pairs left out because a trace does not fit the model's context."""
 
 
 def train_preferences(
@@ -54,9 +36,9 @@ def train_preferences(
     policy_folder: Path,
     seed: int,
     probe: Probe | None = None,
-    record: Record | None = None,
+    record: Record = ignore,
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = ignore,
 ) -> TrainingResult:
     """Direct preference optimisation on ranked pairs; saves the policy of the chosen step to ``policy_folder``.
 
@@ -68,7 +50,7 @@ def train_preferences(
     Raises ``InputError`` for unusable pairs or options, ``ModelError`` when the loss or gradient is not a number, and
     ``ResourceError`` when disk or memory runs out; finished checkpoints are kept in every case.
     """
-    start = _starting_point(folder, resume=resume)
+    start = starting_point(folder, resume=resume)
     arguments = trainer_arguments(config, model, folder, seed)
     pairs = prepare_pairs(
         preferences,
@@ -80,23 +62,10 @@ def train_preferences(
     selection = Selection.load(config.selection, start) if probe and config.selection.enabled else None
     dtype = low_precision(model)
     trainer = build_trainer(model, tokenizer, pairs, config, arguments, selection)
-    trainer.add_callback(TrainingObserver(trainer, selection, probe, record or _ignore, progress or _ignore))
-    with no_progress_bars():
-        state = _run(trainer, start, selection)
-        best_step = state.global_step if selection is None or selection.best_step is None else selection.best_step
-        if best_step != trainer.state.global_step or not trainer.state.global_step:
-            trainer._load_from_checkpoint(str(checkpoint_path(folder, best_step)))
-        save_policy(trainer.model, tokenizer, policy_folder, dtype=dtype)
-    return TrainingResult(
-        steps=state.global_step,
-        best_step=best_step,
-        reason=selection.explain() if selection else "no selection: the last step is kept",
-        metrics=_last_metrics(state),
-        probes=tuple(selection.probes) if selection else (),
-        learning_rate=arguments.learning_rate,
-        pairs=len(pairs),
-        too_long=pairs.too_long,
-    )
+    trainer.add_callback(TrainingObserver(trainer, selection, probe, record, progress))
+    result = train_to_the_best(trainer, start)
+    keep_policy(trainer, tokenizer, policy_folder, dtype)
+    return replace(result, pairs=len(pairs), too_long=pairs.too_long)
 
 
 def build_trainer(
@@ -147,36 +116,6 @@ def build_trainer(
     return trainer
 
 
-def _starting_point(folder: Path, *, resume: bool) -> Path | None:
-    checkpoint = latest_checkpoint(folder)
-    if checkpoint is not None and not resume:
-        raise InputError(
-            f"{folder} already holds {checkpoint.name}: continue with --resume, or choose another --output"
-        )
-    return checkpoint
-
-
-def _run(trainer: PreferenceTrainer, start: Path | None, selection: Selection | None) -> TrainerState:
-    """Train to the end, unless the checkpoint already is the end; the state reached."""
-    if start is not None:
-        state = TrainerState.load_from_json(str(start / TRAINER_STATE))
-        if state.global_step >= state.max_steps or (selection is not None and selection.stopped):
-            return state
-    try:
-        trainer.train(resume_from_checkpoint=None if start is None else str(start))
-    except torch.OutOfMemoryError as error:
-        raise ResourceError(
-            "out of memory while training: lower training.device_batch_size (gradients accumulate up to batch_size),"
-            " or set training.trainer.gradient_checkpointing=true"
-        ) from error
-    return trainer.state
-
-
-def _last_metrics(state: TrainerState) -> dict[str, float]:
-    steps = [entry for entry in state.log_history if "loss" in entry]
-    return {name: float(value) for name, value in steps[-1].items()} if steps else {}
-
-
 def _vocabulary_size(model: Any) -> int:
     return model.get_input_embeddings().weight.shape[0]
 
@@ -192,7 +131,3 @@ def _restore_lora_dropout(model: Any, dropout: float) -> None:
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Dropout) and ".lora_dropout." in f"{name}.":
             module.p = dropout
-
-
-def _ignore(*_: Any) -> None:
-    pass

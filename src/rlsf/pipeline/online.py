@@ -1,0 +1,111 @@
+"""The stages of a run that learns online: teach the form, note what the policy is sure of, train from rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from rlsf.confidence import get_signal
+from rlsf.files import digest
+from rlsf.models import load_model, model_fingerprint
+from rlsf.pipeline.context import Run, prompts_digest
+from rlsf.pipeline.manifest import Manifest, finished
+from rlsf.pipeline.probe import agreement_probe, held_out, surest_answers
+from rlsf.pipeline.ranking import confidences
+from rlsf.pipeline.sampling import read_traces, sample_stage
+from rlsf.pipeline.training import by_difference
+from rlsf.prompts import render
+from rlsf.prompts.prompt import Prompt
+from rlsf.sampling.randomness import derived_seed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from rlsf.training.online_config import OnlineConfig
+
+
+def online_stage(run: Run) -> Manifest:
+    """Train the policy from rewards of its own completions; the step that is kept is chosen without labels."""
+    from rlsf.training import train_online
+
+    recipe, online, base = run.recipe, online_config(run), run.start_config()
+    folder = run.folder.checkpoints(1)
+    inputs = {
+        "model": {"fingerprint": model_fingerprint(base), "dtype": base.dtype},
+        "prompts": prompts_digest(run.prompts),
+        "gold": digest([prompt.gold for prompt in run.prompts]) if recipe.needs_labels else None,
+        "render": recipe.render.model_dump(mode="json"),
+        "answer": recipe.answer.model_dump(mode="json"),
+        "online": online.model_dump(mode="json"),
+        "seed": recipe.seed,
+    }
+    done = finished(folder, "train", inputs)
+    if done is not None:
+        return done
+    kept_out = held_out(run, [prompt.id for prompt in run.prompts])
+    targets = probe_targets(run, kept_out)
+    learned_from = [prompt for prompt in run.prompts if prompt.id not in set(kept_out)]
+    with run.progress.stage("train", online.optimiser_steps(len(learned_from))) as advance:
+        result = train_online(
+            # An adapter wraps the model and passes on its attributes; the trainer takes either.
+            model=cast("PreTrainedModel", load_model(base, for_training=True)),
+            tokenizer=run.tokenizer,
+            rows=training_rows(run, learned_from),
+            config=online,
+            answer=recipe.answer,
+            folder=folder,
+            policy_folder=run.folder.policy,
+            seed=derived_seed(recipe.seed, "train", 1),
+            probe=agreement_probe(run, targets) if targets else None,
+            render=lambda text: list(render(Prompt("grading", text), run.tokenizer, recipe.render).token_ids),
+            record=lambda event: run.metrics.record({**event, "round": 1}),
+            resume=True,
+            progress=by_difference(advance),
+            reference={"revision": base.revision} if base.revision else {},
+        )
+    counts = ("steps", "best_step", "learning_rate", "reason")
+    manifest = Manifest(
+        "train", inputs, {"prompts": len(learned_from), **{name: getattr(result, name) for name in counts}}
+    )
+    manifest.write(folder)
+    return manifest
+
+
+def online_config(run: Run) -> OnlineConfig:
+    """The section ``online``, which this run has."""
+    assert run.recipe.online is not None
+    return run.recipe.online
+
+
+def training_rows(run: Run, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+    """What the trainer reads of each prompt; gold answers only where the recipe learns from them."""
+    rows = []
+    for prompt in prompts:
+        rendered = render(prompt, run.tokenizer, run.recipe.render)
+        rows.append(
+            {
+                "prompt": rendered.text,
+                "prompt_id": prompt.id,
+                "prompt_ids": list(rendered.token_ids),
+                "question": prompt.question,
+                "choices": list(prompt.choices) or None,
+                **({"answer": prompt.gold} if run.recipe.needs_labels else {}),
+            }
+        )
+    return rows
+
+
+def probe_targets(run: Run, prompt_ids: Sequence[str]) -> dict[str, str]:
+    """For held-out prompts the answers that the policy at the start is surest of, among its traces."""
+    if not prompt_ids:
+        return {}
+    prompts = [prompt for prompt in run.prompts if prompt.id in set(prompt_ids)]
+    folder, seed = run.folder.traces(1), derived_seed(run.recipe.seed, "sample", 1)
+    sample_stage(run, "sample for the guard", run.start_config(), prompts, folder, seed, run.recipe.sampling)
+    signal = get_signal(online_config(run).guard.signal or run.recipe.signal)
+    answered = [
+        (trace.prompt_id, trace.answer.text if trace.answer else None, confidence)
+        for traces in read_traces(folder)
+        for trace, confidence in zip(traces, confidences(traces, signal, run.tokenizer), strict=True)
+    ]
+    return surest_answers(answered)

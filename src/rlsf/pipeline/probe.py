@@ -1,0 +1,75 @@
+"""The label-free probe of a policy: does it still give the answers of which its earlier self was surest?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rlsf.confidence import get_signal
+from rlsf.evaluation import agreement
+from rlsf.files import digest
+from rlsf.pipeline.answering import find_answers
+from rlsf.pipeline.context import Run
+from rlsf.pipeline.ranking import confidences
+from rlsf.pipeline.sampling import requests
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Probe = Callable[["PreTrainedModel", int], Mapping[str, float]]
+
+
+def held_out(run: Run, prompt_ids: Iterable[str]) -> list[str]:
+    """Prompts to keep out of training, for the probe: as many as the selection asks for, at most a fifth.
+
+    Chosen by the digest of their ids, so that the choice depends on neither order nor resume.
+    """
+    selection = run.recipe.selection
+    if not selection.enabled:
+        return []
+    order = sorted(prompt_ids, key=lambda prompt_id: digest([run.recipe.seed, prompt_id]))
+    return order[: min(selection.prompts, len(order) // 5)]
+
+
+def surest_answers(answered: Iterable[tuple[str, str | None, float | None]]) -> dict[str, str]:
+    """For each prompt the answer with the highest confidence, of (prompt id, answer, confidence); ties to the first."""
+    best: dict[str, tuple[float, str]] = {}
+    for prompt_id, answer, confidence in answered:
+        if answer is None or confidence is None:
+            continue
+        known = best.get(prompt_id)
+        if known is None or confidence > known[0]:
+            best[prompt_id] = (confidence, answer)
+    return {prompt_id: answer for prompt_id, (_, answer) in best.items()}
+
+
+def agreement_probe(run: Run, targets: Mapping[str, str]) -> Probe:
+    """Share of held-out prompts whose greedy answer is the one the earlier policy was surest of, and vital signs."""
+    from rlsf.sampling.transformers_engine import TransformersEngine
+    from rlsf.training.vital_signs import vital_signs
+
+    prompts = [prompt for prompt in run.prompts if prompt.id in targets]
+    asked = list(requests(run, prompts, run.recipe.seed))
+    greedy = run.recipe.sampling.model_copy(
+        update={"strategy": "cot_decoding", "branches": 1, "continuation": "greedy"}
+    )
+    choices = [prompt.choices for prompt in prompts]
+    signal = get_signal(run.recipe.signal)
+
+    def probe(model: PreTrainedModel, step: int) -> Mapping[str, float]:
+        engine = TransformersEngine(model, run.tokenizer)
+        sampled = list(engine.sample(asked, greedy))
+        traces = find_answers(engine, run.tokenizer, sampled, choices, run.recipe.answer)
+        answers = [trace.answer.text if trace.answer else None for trace in traces]
+        return {
+            "agreement": agreement(answers, [targets[prompt.id] for prompt in prompts]),
+            "confidence": _mean(confidences(traces, signal, run.tokenizer)),
+            "prompts": len(prompts),
+            **vital_signs(traces, answers),
+        }
+
+    return probe
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    return sum(value or 0.0 for value in values) / len(values)

@@ -1,0 +1,45 @@
+"""Reward functions as a recipe names them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rlsf.answers.config import AnswerConfig
+from rlsf.rewards.agreement import MajorityAgreement
+from rlsf.rewards.calibration import BrierCalibration
+from rlsf.rewards.confidence import AnswerConfidence
+from rlsf.rewards.config import RewardsConfig
+from rlsf.rewards.correctness import Correctness
+from rlsf.rewards.internal import SelfCertainty, TokenEntropy, TrajectoryEntropy
+from rlsf.rewards.verification import SelfVerification
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+RewardFunction = Callable[..., Any]
+
+
+def build_rewards(
+    config: RewardsConfig, *, tokenizer: PreTrainedTokenizerBase, answer: AnswerConfig, num_generations: int
+) -> dict[str, RewardFunction]:
+    """The reward functions that ``config`` chooses, by name, in its order; raises ``InputError`` as they do."""
+    makers: Mapping[str, Callable[[Any], RewardFunction]] = {
+        "self_certainty": lambda section: SelfCertainty(temperature=section.temperature),
+        "token_entropy": lambda section: TokenEntropy(temperature=section.temperature),
+        "trajectory_entropy": lambda section: TrajectoryEntropy(
+            per_token=section.per_token, temperature=section.temperature
+        ),
+        "answer_confidence": lambda section: AnswerConfidence(
+            tokenizer, answer=answer, signal=section.signal, without_answer=section.without_answer
+        ),
+        "majority_agreement": lambda section: MajorityAgreement(
+            num_generations=num_generations, answer=answer, reward=section.reward
+        ),
+        "correctness": lambda _: Correctness(answer),
+        "brier_calibration": lambda section: BrierCalibration(
+            analysis=section.analysis, form=section.form, malformed=section.malformed
+        ),
+        "self_verification": lambda section: SelfVerification(form=section.form),
+    }
+    return {name: makers[name](section) for name, section in config.chosen.items()}

@@ -1,0 +1,86 @@
+"""Options of the trainer that do not depend on what is optimised: precision, memory, seeds, logging, adapters."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import PreTrainedModel
+
+from rlsf.errors import InputError, near_names
+from rlsf.training.config import LoraSection
+from rlsf.training.learning_rate import default_learning_rate
+
+#: From this many weights on, activations are recomputed in the backward pass to save memory.
+_LARGE_MODEL = 1_000_000_000
+
+
+def common_options(model: PreTrainedModel, folder: Path, seed: int) -> dict[str, Any]:
+    """For every trainer; checkpoints go to ``folder``."""
+    return {
+        "output_dir": str(folder),
+        "save_strategy": "steps",
+        "save_total_limit": 2,
+        "seed": seed % 2**32,
+        "use_cpu": model.device.type == "cpu",
+        "gradient_checkpointing": model.num_parameters() >= _LARGE_MODEL,
+        # One event an optimiser step: averages over several would differ after a resume between two of them.
+        "logging_steps": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+        **_precision(model),
+    }
+
+
+def make_arguments(config_class: Any, options: dict[str, Any], given: Mapping[str, Any], section: str) -> Any:
+    """TRL's configuration, in which ``given`` wins over ``options``; raises ``InputError`` for what TRL refuses."""
+    try:
+        return config_class(**{**options, **given, "output_dir": options["output_dir"]})
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{section}.trainer: {error}") from error
+
+
+def check_names(given: Mapping[str, Any], config_class: Any, section: str) -> None:
+    """Raise ``InputError`` for a trainer option that is unknown or would have no effect; needs no model."""
+    known = {field.name for field in dataclasses.fields(config_class) if field.init}
+    for name in given:
+        if name not in known:
+            raise InputError(
+                f"unknown option {section}.trainer.{name}{near_names(name, known)}: it must be one of TRL's"
+                f" {config_class.__name__}"
+            )
+    if "output_dir" in given:
+        raise InputError(f"{section}.trainer.output_dir cannot be set: checkpoints live in the run folder (--output)")
+
+
+def learning_rate(given: float | Literal["auto"], lora: LoraSection | None, model: PreTrainedModel) -> float:
+    """The given peak learning rate, or the default for this model."""
+    if given != "auto":
+        return given
+    return default_learning_rate(model.num_parameters(), adapters=lora is not None or isinstance(model, PeftModel))
+
+
+def lora_config(section: LoraSection) -> LoraConfig:
+    """PEFT's configuration of the adapters."""
+    modules = section.target_modules
+    return LoraConfig(
+        r=section.rank,
+        lora_alpha=section.alpha,  # pyright: ignore[reportArgumentType]  # declared int, used as a factor
+        lora_dropout=section.dropout,
+        use_rslora=section.rank_stabilised,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        task_type="CAUSAL_LM",
+    )
+
+
+def _precision(model: PreTrainedModel) -> dict[str, bool]:
+    """bfloat16 mixed precision on accelerators that have it; on CPU only where the weights came in bfloat16."""
+    if model.dtype == torch.float16:
+        return {"bf16": False, "fp16": True}
+    capable = model.device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return {"bf16": capable or model.dtype == torch.bfloat16, "fp16": False}

@@ -1,0 +1,69 @@
+"""The trainers of a run that learns online: TRL's, with seeded rollouts, the policy's statistics and vital signs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.rloo_trainer import RLOOTrainer
+
+from rlsf.answers.config import AnswerConfig
+from rlsf.rewards.said import answer_said
+from rlsf.training.nft import NegativeAwareLoss
+from rlsf.training.observer import ROLLOUTS
+from rlsf.training.policy_statistics import PolicyStatistics
+from rlsf.training.rollouts import SeededRollouts
+from rlsf.training.verification import MixedVerification
+from rlsf.training.vital_signs import vital_signs
+from rlsf.training.whole_checkpoints import WholeCheckpoints
+
+if TYPE_CHECKING:
+    _OnlineTrainer = Any  # whichever it is mixed into
+else:
+    _OnlineTrainer = object
+
+
+class VitalSigns(_OnlineTrainer):
+    """Logs the vital signs of every batch of rollouts; gradings, which answer no question, are left out."""
+
+    def __init__(self, *args: Any, answer: AnswerConfig, **kwargs: Any) -> None:
+        self.answer = answer
+        super().__init__(*args, **kwargs)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output = super()._generate_and_score_completions(inputs)
+        places = [place for place, row in enumerate(self._rows) if row.get("kind") != "grade"]
+        for name, value in self._signs(places).items():
+            mean = self.accelerator.gather(torch.tensor(value, device=self.accelerator.device)).mean()
+            self._metrics["train" if self.model.training else "eval"][ROLLOUTS + name].append(mean.item())
+        return output
+
+    def _signs(self, places: Sequence[int]) -> dict[str, float]:
+        answers = [
+            answer_said(self._traces[place].text, self.answer, self._rows[place].get("choices")) for place in places
+        ]
+        return vital_signs([self._traces[place] for place in places], answers)
+
+
+class OnlineGRPOTrainer(WholeCheckpoints, VitalSigns, SeededRollouts, PolicyStatistics, GRPOTrainer):
+    """GRPO (arXiv 2402.03300)."""
+
+    section = "online"
+
+
+class OnlineRLOOTrainer(WholeCheckpoints, VitalSigns, SeededRollouts, PolicyStatistics, RLOOTrainer):
+    """RLOO (arXiv 2402.14740)."""
+
+    section = "online"
+
+
+class OnlineNFTTrainer(NegativeAwareLoss, OnlineGRPOTrainer):
+    """NFT (arXiv 2505.18116)."""
+
+
+class VerifyingGRPOTrainer(WholeCheckpoints, VitalSigns, MixedVerification, PolicyStatistics, GRPOTrainer):
+    """GRPO over solutions and gradings of them in one batch (RISE, arXiv 2505.13445)."""
+
+    section = "online"

@@ -1,0 +1,92 @@
+"""Completions for TRL's online trainers from our own sampling engine, seeded per prompt.
+
+TRL samples with the global random number generator, so that what is drawn depends on batches, processes and resumes.
+Here the random numbers of a completion depend on the run's seed, the optimiser step, the prompt and its place in the
+group alone. The engine reads each prompt once for all its completions, and records the statistics of the
+distributions at temperature 1 while it decodes, which rewards and monitors then need not compute again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from peft import PeftModel
+
+from rlsf.errors import InputError
+from rlsf.sampling.config import SamplingConfig
+from rlsf.sampling.engine import SamplingRequest
+from rlsf.sampling.randomness import derived_seed
+from rlsf.sampling.transformers_engine import TransformersEngine
+from rlsf.tokenstats import TokenStatistics
+from rlsf.training.policy_statistics import require_whole_models
+from rlsf.traces import Trace
+
+if TYPE_CHECKING:
+    _OnlineTrainer = Any  # whichever it is mixed into
+else:
+    _OnlineTrainer = object
+
+
+class SeededRollouts(_OnlineTrainer):
+    """Mix into ``GRPOTrainer`` or ``RLOOTrainer``, to the left of it and of ``PolicyStatistics``.
+
+    Rows of the training data hold ``prompt_id`` and ``prompt_ids``, the token ids that the policy continues. Raises
+    ``InputError`` where a process would hold part of a group.
+    """
+
+    def __init__(self, *args: Any, rollouts: SamplingConfig, rollout_seed: int, **kwargs: Any) -> None:
+        self.rollouts, self.rollout_seed = rollouts, rollout_seed
+        self._engine: TransformersEngine | None = None
+        self._rows: list[dict[str, Any]] = []
+        self._traces: list[Trace] = []
+        super().__init__(*args, **kwargs)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if len(inputs) % self.num_generations:
+            raise InputError(
+                f"{len(inputs)} completions a process and batch of rollouts are no multiple of"
+                f" online.num_generations={self.num_generations}: use fewer processes, or change"
+                " online.prompts_per_step"
+            )
+        # The trainer's rows are one object a prompt, repeated; what is noted in one completion's is not the others'.
+        self._rows = [dict(row) for row in inputs]
+        return super()._generate_and_score_completions(self._rows)
+
+    def _tokenize_prompts(self, prompts: Any) -> Any:
+        """The given token ids; nothing is tokenised."""
+        return [list(row["prompt_ids"]) for row in self._rows], None, {}
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *others: Any) -> Any:
+        self._traces = self._roll_out(prompt_ids)
+        completions = [trace.token_ids.tolist() for trace in self._traces]
+        # GRPO wants the sampler's log-probabilities beside them, which only its correction for vLLM reads.
+        return (completions, None) if hasattr(self, "rollout_func") else completions
+
+    def _roll_out(self, prompt_ids: list[list[int]]) -> list[Trace]:
+        """The completion of each row of the local batch."""
+        return self._sample(range(len(prompt_ids)), prompt_ids, "rollout")
+
+    def _sample(self, places: Sequence[int], prompt_ids: Sequence[Sequence[int]], label: str) -> list[Trace]:
+        """The completions of the rows at ``places``, which are whole groups."""
+        seed = derived_seed(self.rollout_seed, label, self.state.global_step)
+        firsts = places[:: self.num_generations]
+        requests = [SamplingRequest(self._rows[place]["prompt_id"], tuple(prompt_ids[place]), seed) for place in firsts]
+        with self.accelerator.autocast():
+            groups = list(self._policy_engine.sample(requests, self.rollouts))
+        return [trace for group in groups for trace in group]
+
+    @property
+    def _policy_engine(self) -> TransformersEngine:
+        if self._engine is None:
+            require_whole_models(self, "seeded rollouts")
+            policy = self.accelerator.unwrap_model(self.model)
+            policy = policy.get_base_model() if isinstance(policy, PeftModel) else policy
+            self._engine = TransformersEngine(policy, self.processing_class)
+        return self._engine
+
+    def _measure(self, completion_ids: list[list[int]], temperature: Any) -> list[TokenStatistics]:
+        """What was recorded while decoding, where it is of the temperature asked for; else as usual."""
+        if temperature == "raw" or self.temperature == 1.0:
+            return [trace.statistics for trace in self._traces]
+        return super()._measure(completion_ids, temperature)

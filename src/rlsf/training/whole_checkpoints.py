@@ -1,0 +1,98 @@
+"""What every trainer of ours adds to TRL's, whatever it optimises: whole checkpoints, finite numbers, no telemetry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rlsf.errors import ModelError
+from rlsf.training.checkpoints import prune_checkpoints, staged_checkpoint, staging_folder
+from rlsf.training.selection import Selection
+
+if TYPE_CHECKING:
+    _Trainer = Any  # whichever it is mixed into
+else:
+    _Trainer = object
+
+
+class WholeCheckpoints(_Trainer):
+    """Mix into a TRL trainer, to the left of it: checkpoints appear in ``folder`` whole or not at all.
+
+    The state of the ``selection`` is saved with each, and the best step's checkpoint is never deleted. Raises
+    ``ModelError`` for a loss or a gradient that is not a number.
+    """
+
+    #: The section of the recipe that the options stand in, for messages.
+    section = "training"
+
+    def __init__(self, *args: Any, folder: Path, selection: Selection | None = None, **kwargs: Any) -> None:
+        self.folder = folder
+        self.selection = selection
+        self._staging: Path | None = None
+        super().__init__(*args, **kwargs)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging or self.folder)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write the checkpoint aside, with the state of the selection, and rename it when it is whole."""
+        if not self.is_world_process_zero():
+            self._save_beside_the_first_process(model, trial)
+            return
+        with staged_checkpoint(self.folder, self.state.global_step) as self._staging:
+            try:
+                self.accelerator.wait_for_everyone()
+                super()._save_checkpoint(model, trial)
+                if self.selection is not None:
+                    self.selection.save(self._staging / f"checkpoint-{self.state.global_step}")
+                self.accelerator.wait_for_everyone()
+            finally:
+                self._staging = None
+        best = None if self.selection is None else self.selection.best_step
+        prune_checkpoints(self.folder, keep=self.args.save_total_limit or 2, protected=best)
+        self.accelerator.wait_for_everyone()
+
+    def _save_beside_the_first_process(self, model: Any, trial: Any) -> None:
+        """Other processes add their random states to the folder that the first one makes and renames."""
+        self._staging = staging_folder(self.folder)
+        try:
+            self.accelerator.wait_for_everyone()
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+        finally:
+            self._staging = None
+        self.accelerator.wait_for_everyone()
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Silent about tied weights, which a checkpoint holds once; anything else missing is damage."""
+        tied = getattr(self.model, "all_tied_weights_keys", {})
+        wrong = sorted({*load_result.missing_keys} - {*tied}) + load_result.unexpected_keys
+        if wrong:
+            raise ModelError(
+                f"the checkpoint in {self.folder} does not belong to this model ({wrong[0]} and {len(wrong) - 1} more):"
+                " train into a new --output"
+            )
+
+    def _require_finite(self, value: Tensor, name: str) -> None:
+        if not torch.isfinite(value).all():
+            raise ModelError(
+                f"the {name} is not a number at training step {self.state.global_step + 1}: lower"
+                f" {self.section}.learning_rate (now {self.args.learning_rate:g}); earlier checkpoints in"
+                f" {self.folder} are intact"
+            )
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        norm = super()._clip_grad_norm(model)
+        # Under float16 the loss scaler meets infinities by design and skips those steps.
+        if self.accelerator.scaler is None:
+            self._require_finite(torch.as_tensor(norm), "gradient")
+        return norm
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the card of a run is written from the run, not from a checkpoint."""
+
+    def _send_telemetry(self) -> None:
+        """Nothing: training reports to nobody."""
