@@ -50,6 +50,13 @@ def test_a_batch_by_hand() -> None:
     assert BrierCalibration(form="published")(said, answer=["7"] * 5) == pytest.approx([1.495, 1.5, 0.875, 0.0, 1.0])
 
 
+def test_an_option_is_named_by_its_letter_or_its_text() -> None:
+    said = [completion(answer, "1") for answer in ("B", "(B)", "12", "9", "B")]
+    options = [["9", "12"]] * 4 + [None]
+    assert BrierCalibration()(said, answer=["B"] * 5, choices=options) == pytest.approx([1.0, 1.0, 1.0, -1.0, 1.0])
+    assert BrierCalibration()(said[2:3], answer=["B"]) == pytest.approx([-1.0])
+
+
 @pytest.mark.parametrize(
     ("text", "failure"),
     [

@@ -19,7 +19,8 @@ class BrierCalibration:
     well-formed completions is R / 2 + 1. The reward of a malformed completion is ``malformed``: by default that of the
     worst well-formed one in the paper's form (-1), and 0 in the published one, below every well-formed one.
 
-    Gold answers come from the column ``answer``. Logs ``rlcr/malformed``, ``rlcr/accuracy`` and ``rlcr/confidence``; an
+    Gold answers come from the column ``answer``, the options of a question from ``choices`` where the data have it: an
+    option may be named by its letter or its text. Logs ``rlcr/malformed``, ``rlcr/accuracy`` and ``rlcr/confidence``; an
     answer whose equivalence could not be decided in time counts as wrong.
     Raises ``InputError`` where the data have no gold answers.
     """
@@ -37,14 +38,18 @@ class BrierCalibration:
         self.malformed = {"paper": -1.0, "published": 0.0}[form] if malformed is None else malformed
 
     def __call__(
-        self, completions: Sequence[Said], answer: Sequence[object] | None = None, **columns: Any
+        self,
+        completions: Sequence[Said],
+        answer: Sequence[object] | None = None,
+        choices: Sequence[Sequence[str] | None] | None = None,
+        **columns: Any,
     ) -> list[float]:
         """The reward of each completion, as TRL calls it."""
         golds = gold_answers(answer, self)
         parsed = [parse_verbalised(text_of(said), analysis=self.analysis) for said in completions]
         right = [
-            found.answer is not None and bool(equivalent(found.answer, gold))
-            for found, gold in zip(parsed, golds, strict=True)
+            found.answer is not None and bool(equivalent(found.answer, gold, of_row or ()))
+            for found, gold, of_row in zip(parsed, golds, choices or [None] * len(parsed), strict=True)
         ]
         confidences = [found.confidence for found in parsed]
         if "log_metric" in columns and parsed:
