@@ -20,8 +20,8 @@ class BrierCalibration:
     worst well-formed one in the paper's form (-1), and 0 in the published one, below every well-formed one.
 
     Gold answers come from the column ``answer``, the options of a question from ``choices`` where the data have it: an
-    option may be named by its letter or its text. Logs ``rlcr/malformed``, ``rlcr/accuracy`` and ``rlcr/confidence``; an
-    answer whose equivalence could not be decided in time counts as wrong.
+    option may be named by its letter or its text. An answer whose equivalence could not be decided in time counts as
+    wrong. Logs ``rlcr/malformed``, ``rlcr/accuracy`` and ``rlcr/confidence``.
     Raises ``InputError`` where the data have no gold answers.
     """
 
