@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlsf.errors import InputError
-from rlsf.recipes import RECIPES, Recipe, differences, parse_overrides, resolve, to_yaml
-from rlsf.recipes.resolve import merge
+from rlsf.recipes import RECIPES, Recipe, differences, parse_overrides, recipe_card, resolve, to_yaml
+from rlsf.recipes.resolve import flatten, merge
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -30,6 +30,84 @@ def test_rlsf_keeps_the_papers_settings() -> None:
     )
     assert (recipe.signal, recipe.ranking.rule, recipe.ranking.threshold) == ("answer_disparity", "all_pairs", 0.9)
     assert (recipe.training.beta, recipe.ranking.margin) == (0.2, "exponential")
+
+
+#: What the papers say, as far as they say it: recipe -> dotted key of ``online`` -> value.
+PUBLISHED = {
+    "intuitor": {
+        "rewards.self_certainty.weight": 1.0,
+        "prompts_per_step": 128,
+        "num_generations": 7,
+        "max_completion_length": 3072,
+        "learning_rate": 3e-6,
+        "lr_scheduler_type": "cosine",
+        "warmup_ratio": 0.1,
+        "beta": 0.005,
+        "scale_rewards": "group",
+    },
+    **{
+        name: {f"rewards.{reward}.weight": 1.0, "prompts_per_step": 128, "num_generations": 8, "max_steps": 20}
+        for name, reward in (
+            ("rlif-self-certainty", "self_certainty"),
+            ("rlif-token-entropy", "token_entropy"),
+            ("rlif-trajectory-entropy", "trajectory_entropy"),
+        )
+    },
+    "rlcr": {
+        "rewards.brier_calibration.form": "published",
+        "prompts_per_step": 72,
+        "num_generations": 32,
+        "temperature": 0.7,
+        "loss_type": "bnpo",
+        "scale_rewards": "none",
+        "beta": 0.0,
+        "learning_rate": 5e-6,
+        "lr_scheduler_type": "linear",
+        "warmup_ratio": 0.2,
+        "epochs": 0.5,
+        "mask_truncated_completions": True,
+    },
+    "nft": {
+        "algorithm": "nft",
+        "rewards.correctness.weight": 1.0,
+        "prompts_per_step": 32,
+        "num_generations": 16,
+        "steps_per_rollout": 16,
+        "nft.weight": "one_minus_p",
+        "nft.eps": 1.0,
+        "learning_rate": 1e-6,
+        "weight_decay": 0.1,
+        "beta": 0.0,
+    },
+    "rise-verify": {
+        "rewards.self_verification.verdict": "gold",
+        "rewards.self_verification.share": pytest.approx(128 / 1152),
+        "prompts_per_step": 128,
+        "steps_per_rollout": 9,
+        "num_generations": 8,
+        "learning_rate": 5e-7,
+        "beta": 0.01,
+        "epochs": 12.0,
+    },
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_online_recipes_keep_the_papers_settings(name: str) -> None:
+    online = resolve(name).online
+    assert online is not None
+    settings = dict(flatten(online.model_dump()))
+    for key, value in PUBLISHED[name].items():
+        assert settings[key] == value, key
+    # What is not named in a recipe's file would follow our defaults when they change.
+    written = dict(flatten(yaml.safe_load(recipe_card(name).yaml)["online"]))
+    for key in ("num_generations", "temperature", "beta", "learning_rate", "max_completion_length", "algorithm"):
+        assert key in written, key
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_say_whether_they_need_labels(name: str) -> None:
+    assert resolve(name).needs_labels == recipe_card(name).needs_labels
 
 
 def test_later_layers_win(tmp_path: Path) -> None:

@@ -36,6 +36,33 @@ RECIPES: dict[str, RecipeCard] = {
             "the same loop ranked by confidence over the reasoning, pairs with different answers, DPO with NLL",
             "arXiv 2507.21931, signal and pairing ours",
         ),
+        RecipeCard(
+            "rlsf-online",
+            "GRPO, reward: RLSF's answer-span disparity of fresh completions",
+            "arXiv 2507.21931, online part ours",
+        ),
+        RecipeCard("intuitor", "GRPO, reward: self-certainty, with a divergence term", "arXiv 2505.19590"),
+        RecipeCard("rlif-self-certainty", "GRPO, reward: self-certainty", "arXiv 2506.17219"),
+        RecipeCard("rlif-token-entropy", "GRPO, reward: minus the tokens' mean entropy", "arXiv 2506.17219"),
+        RecipeCard("rlif-trajectory-entropy", "GRPO, reward: the completion's log-probability", "arXiv 2506.17219"),
+        RecipeCard(
+            "rlcr",
+            "GRPO, reward: correctness less the Brier score of a confidence in words",
+            "arXiv 2507.16806",
+            needs_labels=True,
+        ),
+        RecipeCard(
+            "nft",
+            "supervised learning on right completions, and on wrong ones by the policy that they imply",
+            "arXiv 2505.18116",
+            needs_labels=True,
+        ),
+        RecipeCard(
+            "rise-verify",
+            "GRPO over solutions and gradings of them in one batch",
+            "arXiv 2505.13445",
+            needs_labels=True,
+        ),
     )
 }
 
