@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from rlsf.cli.interrupt import resumed_by
+from rlsf.cli.labels import say_labels
 from rlsf.cli.options import Overrides, RecipeOptions, RunOptions
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.resolve import to_yaml
@@ -36,6 +37,7 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool, go_on: Sequence[ob
     from rlsf.pipeline.run import run_all
 
     console = Console()
+    say_labels(recipe)
     run = Run(recipe, RunFolder(output))
     preflight(run)
     go_on = go_on or ("rlsf", "run", "--resume", "--output", output)

@@ -16,6 +16,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from rlsf.cli.interrupt import resumed_by
+from rlsf.cli.labels import say_labels
 from rlsf.cli.options import Overrides, RecipeOptions, RunOptions
 from rlsf.cli.run import print_recipe, show_summary
 from rlsf.errors import InputError
@@ -41,7 +42,7 @@ TrainingOverrides = Annotated[
     Parameter(
         name="SECTION.KEY=VALUE",
         allow_leading_hyphen=True,
-        help="Keys of the recipe that may still change: of training and evaluation, for example"
+        help="Keys of the recipe that may still change: of training (or online) and evaluation, for example"
         " --training.learning-rate 1e-5.",
     ),
 ]
@@ -53,8 +54,9 @@ FolderAndOverrides = Annotated[
         help="A run folder, left out to measure --model on --data; then keys of the recipe, as for `rlsf run`.",
     ),
 ]
-#: What may still change once traces are there.
-_FROM_RANKING = ("signal", "ranking", "training", "evaluation", "evaluation_data")
+#: What may still change once preference pairs are there, or before online training is done; and once traces are.
+_FROM_TRAINING = ("training", "online", "evaluation", "evaluation_data")
+_FROM_RANKING = ("signal", "ranking", *_FROM_TRAINING)
 
 
 def sample(*overrides: Overrides, options: RecipeOptions = _RECIPE, where: RunOptions = _WHERE) -> None:
@@ -68,6 +70,7 @@ def sample(*overrides: Overrides, options: RecipeOptions = _RECIPE, where: RunOp
     if where.dry_run:
         print_recipe(recipe)
         return
+    _require_stages(recipe)
     run = Run(recipe, RunFolder(where.folder(recipe)))
     preflight(run)
     go_on = resumed_by("rlsf", "sample", "--resume", "--output", run.folder.path)
@@ -87,24 +90,29 @@ def rank(folder: Path, /, *overrides: RankingOverrides) -> None:
     from rlsf.pipeline.ranking import rank_stage
 
     with resumed_by("rlsf", "rank", folder), _reopen(folder, parse_overrides(overrides), _FROM_RANKING) as run:
+        _require_stages(run.recipe, folder)
         manifest = rank_stage(run, 1)
         _say(f"{manifest.counts['pairs']} pairs in {run.folder.preferences(1)}")
 
 
 def train(folder: Path, /, *overrides: TrainingOverrides) -> None:
-    """Fine-tune the policy on the preference pairs; goes on from the last checkpoint.
+    """Fine-tune the policy on the preference pairs, or online; goes on from the last checkpoint.
 
     Parameters
     ----------
     folder:
-        A run folder with ranked pairs.
+        A run folder with ranked pairs, or any of a recipe that learns online.
     """
+    from rlsf.pipeline.online import online_stage
+    from rlsf.pipeline.run import warm_up
     from rlsf.pipeline.training import train_stage
 
-    with resumed_by("rlsf", "train", folder), _reopen(folder, parse_overrides(overrides), _FROM_RANKING[2:]) as run:
+    with resumed_by("rlsf", "train", folder), _reopen(folder, parse_overrides(overrides), _FROM_TRAINING) as run:
+        say_labels(run.recipe)
         if run.recipe.rounds > 1:
             raise InputError("training.rounds > 1 samples again between rounds: use `rlsf run --resume` for it")
-        manifest = train_stage(run, 1)
+        warm_up(run)
+        manifest = train_stage(run, 1) if run.recipe.online is None else online_stage(run)
         _say(f"policy of step {manifest.counts['best_step']} in {run.folder.policy} ({manifest.counts['reason']})")
 
 
@@ -182,6 +190,7 @@ def _reopen(folder: Path, layer: dict[str, Any], changeable: tuple[str, ...]) ->
                 f"{key} cannot change any more in {folder}: earlier stages were made from it; start another run"
             )
     recipe: Recipe = resolve(None, opened.recipe_file, layer)
+    _require_same_route(resolve(None, opened.recipe_file, {}), layer, folder)
     kept = opened.recipe_file.read_text(encoding="utf-8")
     if layer:
         write_text(opened.recipe_file, to_yaml(recipe))
@@ -192,6 +201,24 @@ def _reopen(folder: Path, layer: dict[str, Any], changeable: tuple[str, ...]) ->
         if layer:
             write_text(opened.recipe_file, kept)
         raise
+
+
+def _require_stages(recipe: Recipe, folder: Path | None = None) -> None:
+    """Raise ``InputError`` for a recipe whose sampling, ranking and training are no stages of their own."""
+    if recipe.online is not None:
+        raise InputError(
+            f"recipe {recipe.recipe} learns online: it samples while it trains, and ranks nothing: use `rlsf run`, or"
+            f" `rlsf train {folder or 'FOLDER'}` to go on with a run"
+        )
+
+
+def _require_same_route(kept: Recipe, layer: dict[str, Any], folder: Path) -> None:
+    """Raise ``InputError`` for keys of online training where a run learns from preferences, and the other way round."""
+    section, route = ("online", "from preference pairs") if kept.online is None else ("training", "online")
+    if section in layer or layer.get("online", ...) is None:
+        raise InputError(
+            f"the run in {folder} learns {route}, which keys of {section} cannot change: start another run"
+        )
 
 
 def _split_folder(arguments: tuple[str, ...]) -> tuple[Path | None, tuple[str, ...]]:

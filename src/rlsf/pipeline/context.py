@@ -15,7 +15,7 @@ from rlsf.pipeline.environment import describe_environment
 from rlsf.pipeline.folder import RunFolder
 from rlsf.pipeline.metrics import MetricsLog
 from rlsf.pipeline.progress import ProgressDisplay
-from rlsf.prompts import load_prompts
+from rlsf.prompts import GoldAnswerError, load_prompts
 from rlsf.prompts.prompt import Prompt
 from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.config import SamplingConfig
@@ -70,13 +70,7 @@ class Run:
         config = self.recipe.prompts
         if config.path is None and config.preset is None:
             raise InputError("no prompts: say --prompts FILE_OR_HUB_ID, or set prompts.path in the recipe file")
-        try:
-            return load_prompts(config, with_gold=self.recipe.needs_labels, learned_from=True)
-        except InputError as error:
-            if not self.recipe.needs_labels:
-                raise
-            rewards = " and ".join(online.rewards.needing_labels) if (online := self.recipe.online) else ""
-            raise InputError(f"recipe {self.recipe.recipe} learns from gold answers ({rewards}): {error}") from error
+        return prompts_to_learn_from(self.recipe)
 
     @cached_property
     def questions(self) -> list[Prompt]:
@@ -116,6 +110,22 @@ class Run:
         """The policy that a round's training wrote."""
         path = self.folder.round_policy(round_, self.recipe.rounds)
         return self.recipe.model.model_copy(update={"path": str(path), "revision": None})
+
+
+def prompts_to_learn_from(recipe: Recipe) -> list[Prompt]:
+    """The questions that ``recipe`` learns from, with gold answers where it learns from these as well.
+
+    Raises ``InputError``, which names the rewards where it is for them that gold answers are wanted.
+    """
+    try:
+        return load_prompts(recipe.prompts, with_gold=recipe.needs_labels, learned_from=True)
+    except GoldAnswerError as error:
+        needing = recipe.online.rewards.needing_labels if recipe.online else []
+        rewards = " and ".join(f"online.rewards.{name}" for name in needing)
+        raise InputError(
+            f"recipe {recipe.recipe} learns from gold answers ({rewards}): {error}; `rlsf recipes` lists the recipes that"
+            " need none"
+        ) from error
 
 
 def prompts_digest(prompts: Sequence[Prompt]) -> str:

@@ -1,9 +1,15 @@
-"""Reference answers in the comparable form that evaluation expects. Nothing on the way to training imports this."""
+"""Reference answers in the comparable form that evaluation and rewards of right answers expect."""
 
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 from typing import Any
+
+from rlsf.errors import InputError
+
+
+class GoldAnswerError(InputError):
+    """A question whose gold answer is wanted and is missing or cannot be read."""
 
 
 def plain(value: Any) -> str | int:

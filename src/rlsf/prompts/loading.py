@@ -30,7 +30,7 @@ def load_prompts(config: PromptConfig, *, with_gold: bool, learned_from: bool | 
     if first is None:
         raise InputError(f"{config.path}: no questions in it")
     section = "prompts" if learned_from else "evaluation_data"
-    reader = PromptReader(find_shape(config.columns, preset, first, section), preset, with_gold)
+    reader = PromptReader(find_shape(config.columns, preset, first, section), preset, with_gold, section)
     prompts: list[Prompt] = []
     places: dict[str, str] = {}
     for number, row in enumerate(itertools.islice(itertools.chain([first], rows), config.limit), start=1):

@@ -11,6 +11,7 @@ from rlsf.prompts import gold
 from rlsf.prompts.choices import Choices, choice_letter, read_choices
 from rlsf.prompts.config import ColumnConfig
 from rlsf.prompts.fields import Row, get_field, has_field
+from rlsf.prompts.gold import GoldAnswerError
 from rlsf.prompts.presets import Preset, Shape
 from rlsf.prompts.prompt import Prompt
 
@@ -65,14 +66,21 @@ def _customary_shape(columns: ColumnConfig, first: Row, section: str) -> Shape:
 
 @dataclass(frozen=True, slots=True)
 class PromptReader:
-    """Reads prompts of one shape. Without ``with_gold`` the field of the gold answer is never looked up."""
+    """Reads prompts of one shape. Without ``with_gold`` the field of the gold answer is never looked up.
+
+    ``section`` is where the recipe keeps the columns, for messages.
+    """
 
     shape: Shape
     preset: Preset | None
     with_gold: bool
+    section: str = "evaluation_data"
 
     def read(self, row: Row, number: int) -> Prompt:
-        """The prompt in ``row``, the ``number``-th of its source; raises ``InputError`` with the place."""
+        """The prompt in ``row``, the ``number``-th of its source; raises ``InputError`` with the place.
+
+        It is a ``GoldAnswerError`` where the gold answer is at fault.
+        """
         choices = self._choices(row)
         return Prompt(
             id=self._id(row, number),
@@ -113,23 +121,28 @@ class PromptReader:
         return next((name for name in CHOICES_NAMES if row.record.get(name) is not None), None)
 
     def _gold(self, row: Row, choices: Choices) -> str:
-        if self.shape.answer is None:
-            raise InputError(
-                f"{row.place}: no column {', '.join(ANSWER_NAMES[:-1])} or {ANSWER_NAMES[-1]}: evaluation needs the"
-                f" gold answers, name theirs with evaluation_data.columns.answer; available: {', '.join(row.record)}"
+        path = self.shape.answer
+        if path is None:
+            needed = "evaluation needs the gold answers, " if self.section == "evaluation_data" else ""
+            raise GoldAnswerError(
+                f"{row.place}: no column {', '.join(ANSWER_NAMES[:-1])} or {ANSWER_NAMES[-1]}: {needed}name theirs with"
+                f" {self.section}.columns.answer; available: {', '.join(row.record)}"
             )
-        value = get_field(row, self.shape.answer)
+        try:
+            value = get_field(row, path)
+        except InputError as error:
+            raise GoldAnswerError(str(error)) from error
         if isinstance(value, dict | list):
-            raise InputError(
-                f"{row.place}: {self.shape.answer!r} is not text: {_nested_hint(self.shape.answer, value)}"
-            )
+            raise GoldAnswerError(f"{row.place}: {path!r} is not text: {_nested_hint(path, value)}")
         if value is None:
-            raise InputError(f"{row.place}: the gold answer in {self.shape.answer!r} is empty")
+            raise GoldAnswerError(
+                f"{row.place}: the gold answer in {path!r} is empty: fill it in or remove the question"
+            )
         try:
             answer = (self.preset.read_gold if self.preset else gold.plain)(value)
             return choice_letter(answer, choices) if choices.texts else str(answer)
         except ValueError as error:
-            raise InputError(f"{row.place}: {error} (in {self.shape.answer!r})") from error
+            raise GoldAnswerError(f"{row.place}: {error} (in {path!r})") from error
 
 
 def _nested_hint(path: str, value: dict[str, Any] | list[Any]) -> str:
