@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ from rlsf.cli.options import Overrides, RunOptions
 from rlsf.cli.run import print_recipe, run_recipe
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.registry import recipe_card
-from rlsf.recipes.resolve import merge, parse_overrides, read_yaml, resolve
+from rlsf.recipes.resolve import merge, parse_overrides, resolve
 
 #: Questions to learn from, and labelled questions to measure on.
 SELF_TRAINING, TEST = 400, 500
@@ -24,29 +23,36 @@ _WHERE = RunOptions()
 
 
 def demo(
-    *overrides: Overrides, where: RunOptions = _WHERE, beside: Annotated[bool, Parameter(negative="--alone")] = True
+    *overrides: Overrides,
+    where: RunOptions = _WHERE,
+    recipe: str | None = None,
+    beside: Annotated[bool, Parameter(negative="--alone")] = True,
 ) -> None:
-    """Run RLSF end to end on the bundled model and its generated problems.
+    """Run a method end to end on the bundled model and its generated problems.
 
     Parameters
     ----------
+    recipe:
+        The method, alone; by default rlsf. `rlsf recipes` lists them.
     beside:
-        Run rlsf-trace as well, on the same traces.
+        Run rlsf-trace as well, on the same traces, where no method is named.
     """
     from rlsf.pipeline.folder import RunFolder
     from rlsf.pipeline.reuse import borrow_traces
 
     started, console = time.monotonic(), Console()
-    folder = where.folder(resolve(MAIN))
-    layer = merge(_data(folder.parent / "demo-data"), parse_overrides(overrides))
-    recipe = _recipe(MAIN, layer)
+    named, name = recipe is not None, recipe or MAIN
+    folder = where.folder(resolve(name))
+    layer = merge(_data(folder.parent / "demo-data", resolve(name).needs_labels), parse_overrides(overrides))
+    first = _recipe(name, layer)
     if where.dry_run:
-        print_recipe(recipe)
+        print_recipe(first)
         return
-    _announce(recipe, console)
-    go_on = ("rlsf", "demo", "--resume", "--output", folder, *(() if beside else ("--alone",)), *overrides)
-    run_recipe(recipe, folder, resume=where.resume, go_on=go_on)
-    if beside:
+    _announce(first, console)
+    said = ("--recipe", name) if named else () if beside else ("--alone",)
+    go_on = ("rlsf", "demo", "--resume", "--output", folder, *said, *overrides)
+    run_recipe(first, folder, resume=where.resume, go_on=go_on)
+    if beside and not named:
         second, other = _recipe(BESIDE, layer), folder.with_name(f"{folder.name}-{BESIDE}")
         borrow_traces(RunFolder(folder), RunFolder(other))
         _announce(second, console)
@@ -54,11 +60,11 @@ def demo(
     console.print(f"{time.monotonic() - started:.0f} s in all", highlight=False)
 
 
-def _data(folder: Path) -> dict[str, Any]:
-    """The bundled model and its questions, as a layer of a recipe."""
+def _data(folder: Path, labelled: bool) -> dict[str, Any]:
+    """The bundled model and its questions, as a layer of a recipe; gold answers where the recipe learns from them."""
     from rlsf.demo import MODEL_DIR, write_data
 
-    questions, test = write_data(folder, SELF_TRAINING, TEST, seed=0)
+    questions, test = write_data(folder, SELF_TRAINING, TEST, seed=0, labelled=labelled)
     return {
         "model": {"path": str(MODEL_DIR)},
         "prompts": {"path": str(questions)},
@@ -67,8 +73,9 @@ def _data(folder: Path) -> dict[str, Any]:
 
 
 def _recipe(name: str, layer: dict[str, Any]) -> Recipe:
-    shipped = read_yaml((resources.files("rlsf.demo") / "demo.yaml").read_text(encoding="utf-8"), "demo.yaml")
-    return resolve(name, None, merge(shipped, layer))
+    from rlsf.demo.settings import demo_settings
+
+    return resolve(name, None, merge(demo_settings(name), layer))
 
 
 def _announce(recipe: Recipe, console: Console) -> None:

@@ -25,8 +25,14 @@ def _write(path: Path, records: Iterable[dict[str, Any]]) -> Path:
     return path
 
 
-def write_data(folder: Path, self_training: int, test: int, seed: int = 0) -> tuple[Path, Path]:
-    """Write ``self_training.jsonl`` (questions only) and ``test.jsonl`` (with answers) and return their paths."""
-    questions = (_record(problem, with_answer=False) for problem in generate("self_training", self_training, seed))
+def write_data(
+    folder: Path, self_training: int, test: int, seed: int = 0, *, labelled: bool = False
+) -> tuple[Path, Path]:
+    """Write questions to learn from and ``test.jsonl`` (with answers) and return their paths.
+
+    The former are ``self_training.jsonl``, without answers, or, for methods that need them, ``labelled.jsonl``.
+    """
+    questions = (_record(problem, with_answer=labelled) for problem in generate("self_training", self_training, seed))
     held_out = (_record(problem, with_answer=True) for problem in generate("test", test, seed))
-    return _write(folder / "self_training.jsonl", questions), _write(folder / "test.jsonl", held_out)
+    name = "labelled.jsonl" if labelled else "self_training.jsonl"
+    return _write(folder / name, questions), _write(folder / "test.jsonl", held_out)

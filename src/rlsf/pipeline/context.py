@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlsf.errors import InputError
@@ -98,7 +99,10 @@ class Run:
 
     def start_config(self) -> ModelConfig:
         """The model that learning starts from: the given one, once the form is taught where there is one to teach."""
-        return self.recipe.model
+        online = self.recipe.online
+        if online is None or not online.warm_up.steps:
+            return self.recipe.model
+        return self._policy_at(self.folder.warm_policy)
 
     def policy_config(self, round_: int) -> ModelConfig:
         """The model that samples in a round: the given one first, then the policy of the round before."""
@@ -108,7 +112,9 @@ class Run:
 
     def trained_config(self, round_: int) -> ModelConfig:
         """The policy that a round's training wrote."""
-        path = self.folder.round_policy(round_, self.recipe.rounds)
+        return self._policy_at(self.folder.round_policy(round_, self.recipe.rounds))
+
+    def _policy_at(self, path: Path) -> ModelConfig:
         return self.recipe.model.model_copy(update={"path": str(path), "revision": None})
 
 
@@ -123,8 +129,8 @@ def prompts_to_learn_from(recipe: Recipe) -> list[Prompt]:
         needing = recipe.online.rewards.needing_labels if recipe.online else []
         rewards = " and ".join(f"online.rewards.{name}" for name in needing)
         raise InputError(
-            f"recipe {recipe.recipe} learns from gold answers ({rewards}): {error}; `rlsf recipes` lists the recipes that"
-            " need none"
+            f"recipe {recipe.recipe} learns from gold answers ({rewards}): {error}; `rlsf recipes` lists the"
+            " recipes that need none"
         ) from error
 
 

@@ -3,7 +3,7 @@
 recipe.yaml  environment.json  metrics.jsonl
 traces/round-1/part-00000.parquet  manifest.json
 preferences/round-1/pairs.parquet  confidences.parquet  manifest.json
-checkpoints/round-1/
+checkpoints/round-1/  checkpoints/warm-up/
 policy/
 evaluation/before/  evaluation/after/  evaluation/summary.json
 report.html
@@ -126,6 +126,15 @@ class RunFolder(OwnedFolder):
 
     def checkpoints(self, round_: int) -> Path:
         return self.path / "checkpoints" / f"round-{round_}"
+
+    @property
+    def warm_up(self) -> Path:
+        return self.path / "checkpoints" / "warm-up"
+
+    @property
+    def warm_policy(self) -> Path:
+        """The policy that has been taught a form, before rewards are learned from."""
+        return self.warm_up / "policy"
 
     def round_policy(self, round_: int, rounds: int) -> Path:
         """Where a round's policy goes: the last one is the run's ``policy``."""

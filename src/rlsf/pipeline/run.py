@@ -13,6 +13,7 @@ from rlsf.pipeline.ranking import rank_stage
 from rlsf.pipeline.reporting import report_stage
 from rlsf.pipeline.sampling import require_answers, sample_stage
 from rlsf.pipeline.training import train_stage
+from rlsf.pipeline.warm_up import warm_up_stage
 from rlsf.sampling.randomness import derived_seed
 
 
@@ -20,6 +21,7 @@ def run_all(run: Run) -> dict[str, Any] | None:
     """Every stage of a run; stages that are done already are kept. Returns the summary, None without questions."""
     started = time.monotonic()
     run.prompts  # noqa: B018  bad input is better met before any long work than after it
+    warm_up(run)
     if run.questions:
         evaluate_stage(run, "before", run.start_config())
     learn(run)
@@ -30,6 +32,13 @@ def run_all(run: Run) -> dict[str, Any] | None:
     run.metrics.record({"event": "run", "seconds": time.monotonic() - started})
     report_stage(run)
     return summary
+
+
+def warm_up(run: Run) -> None:
+    """Teach the form that rewards look for, where the recipe asks for it: learning starts from that policy."""
+    online = run.recipe.online
+    if online is not None and online.warm_up.steps:
+        warm_up_stage(run, online)
 
 
 def learn(run: Run) -> None:
@@ -61,6 +70,7 @@ def sample_round(run: Run, round_: int) -> Manifest:
 
 def evaluate_all(run: Run) -> dict[str, Any]:
     """Measure the starting model, and the trained policy where there is one."""
+    warm_up(run)
     evaluate_stage(run, "before", run.start_config())
     if run.folder.policy.exists():
         evaluate_stage(run, "after", run.trained_config(run.recipe.rounds))

@@ -7,7 +7,7 @@ import re
 from decimal import Decimal
 
 from rlsf.answers.verbalised import TAGS
-from rlsf.rewards.grading import GradeForm
+from rlsf.rewards.grading import GRADES, GradeForm
 
 #: What a warm-up draws stated confidences from: the tenths.
 CONFIDENCES = tuple(tenth / 10 for tenth in range(11))
@@ -39,6 +39,11 @@ def in_rlcr_form(text: str, answer: str, confidence: float, analysis: bool = Tru
 def drawn_confidence(seed: int, key: str) -> float:
     """One of ``CONFIDENCES``, each as likely as any other: the same for the same seed and key, such as a trace's id."""
     return random.Random(f"{seed}\x1f{key}").choice(CONFIDENCES)
+
+
+def drawn_grade(seed: int, key: str) -> float:
+    """One of ``GRADES``, drawn in the same way."""
+    return random.Random(f"{seed}\x1f{key}").choice(GRADES)
 
 
 def grading_in_form(grade: float, form: GradeForm = "boxed") -> str:

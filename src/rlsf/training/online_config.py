@@ -126,6 +126,16 @@ class OnlineConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _form_to_teach(self) -> OnlineConfig:
+        forms = (self.rewards.brier_calibration, self.rewards.self_verification)
+        if self.warm_up.steps and not any(forms):
+            raise ValueError(
+                f"online.warm_up.steps={self.warm_up.steps} teaches a form, which only the rewards brier_calibration and"
+                " self_verification look for: leave it at 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _known_trainer_options(self) -> OnlineConfig:
         if self.trainer:
             # TRL takes seconds to import; a misspelt option would otherwise be met after the first evaluation.
