@@ -2,16 +2,20 @@
 
 TRL samples with the global random number generator, so that what is drawn depends on batches, processes and resumes.
 Here the random numbers of a completion depend on the run's seed, the optimiser step, the prompt and its place in the
-group alone. The engine reads each prompt once for all its completions, and records the statistics of the
+group alone; the order of prompts, and which optimiser step learns from which completions, depend on as little
+(``rollout_order``). The engine reads each prompt once for all its completions, and records the statistics of the
 distributions at temperature 1 while it decodes, which rewards and monitors then need not compute again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from peft import PeftModel
+from torch.utils.data import Sampler
+from trl.trainer.utils import split_tensor_dict
 
 from rlsf.errors import InputError
 from rlsf.sampling.config import SamplingConfig
@@ -19,8 +23,9 @@ from rlsf.sampling.engine import SamplingRequest
 from rlsf.sampling.randomness import derived_seed
 from rlsf.sampling.transformers_engine import TransformersEngine
 from rlsf.tokenstats import TokenStatistics
-from rlsf.training.policy_statistics import require_whole_models
 from rlsf.traces import Trace
+from rlsf.training.policy_statistics import require_whole_models
+from rlsf.training.rollout_order import PassSampler, dealing, in_order
 
 if TYPE_CHECKING:
     _OnlineTrainer = Any  # whichever it is mixed into
@@ -40,6 +45,7 @@ class SeededRollouts(_OnlineTrainer):
         self._engine: TransformersEngine | None = None
         self._rows: list[dict[str, Any]] = []
         self._traces: list[Trace] = []
+        self._fresh: dict[str, Any] | None = None
         super().__init__(*args, **kwargs)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -51,7 +57,41 @@ class SeededRollouts(_OnlineTrainer):
             )
         # The trainer's rows are one object a prompt, repeated; what is noted in one completion's is not the others'.
         self._rows = [dict(row) for row in inputs]
-        return super()._generate_and_score_completions(self._rows)
+        self._fresh = super()._generate_and_score_completions(self._rows)
+        return self._fresh
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """A pass's completions; fresh rollouts are dealt to the optimiser steps anew, whatever TRL's shuffle did."""
+        inputs = super()._prepare_inputs(generation_batch)
+        if not self.model.training or self._fresh is None:
+            return inputs
+        passes, accumulation = self.args.steps_per_generation, self.args.gradient_accumulation_steps
+        order = dealing(
+            [row["prompt_id"] for row in self._rows[:: self.num_generations]],
+            self.num_generations,
+            max(1, passes // accumulation),
+            self.accelerator.process_index * len(self._rows),
+            derived_seed(self.rollout_seed, "deal", self.state.global_step),
+        )
+        self._buffered_inputs, self._fresh = split_tensor_dict(in_order(self._fresh, order), passes), None
+        return self._buffered_inputs[self._step % passes]
+
+    def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
+        sampler = super()._get_train_sampler(dataset)
+        return PassSampler(
+            sampler.data_source,
+            mini_repeat_count=sampler.mini_repeat_count,
+            batch_size=sampler.batch_size,
+            repeat_count=sampler.repeat_count,
+            shuffle=sampler.shuffle,
+            seed=sampler.seed,
+            current_pass=lambda: self._current_pass(sampler),
+        )
+
+    def _current_pass(self, sampler: Any) -> int:
+        """Passes over the prompts that are done, from the number of optimiser steps."""
+        forward_passes = len(sampler) // self.args.generation_batch_size
+        return self.state.global_step // max(1, math.ceil(forward_passes / self.args.gradient_accumulation_steps))
 
     def _tokenize_prompts(self, prompts: Any) -> Any:
         """The given token ids; nothing is tokenised."""
