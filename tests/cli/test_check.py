@@ -9,7 +9,7 @@ import pytest
 
 from rlsf.cli.app import execute
 from rlsf.demo import MODEL_DIR
-from rlsf.pipeline.cost import Trial, estimate_cost
+from rlsf.pipeline.cost import Trial, estimate_cost, estimate_online_cost
 from rlsf.recipes import parse_overrides, resolve
 
 
@@ -78,3 +78,73 @@ def test_measuring_alone_asks_once() -> None:
     cost = estimate_cost(resolve("rlsf"), 0, 10, trial)
     assert (cost.traces, cost.tokens, cost.pairs, cost.optimiser_steps) == (100, 70, 0, 0)
     assert cost.training_seconds == 0
+
+
+ONLINE = (
+    *("--online.prompts_per_step", "4", "--online.num_generations", "3", "--online.max_steps", "6"),
+    *("--online.max_completion_length", "48", "--online.guard.prompts", "4"),
+)
+
+
+def test_an_online_recipe_shows_completions_and_no_pairs(
+    demo_data: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ("--prompts", demo_data[0], "--eval-data", demo_data[1], "--examples", "2")
+    shown = check(capsys, monkeypatch, *data, *ONLINE, "--online.rewards.self_certainty.weight", "1")
+    assert [int(index) for index in re.findall(r"^([012])  .* (?:eos|length) ", shown, re.MULTILINE)] == [0, 1, 2] * 4
+    assert "12 completions tried: " in shown
+    assert "truncated at online.max_completion_length=48" in shown
+    assert f"{16 * 3} traces tried: " in shown
+    assert "72 completions of " in shown, "6 steps of 4 prompts with 3 completions"
+    assert "at most 6 optimiser steps" in shown
+    assert "pairs" not in shown
+    assert "warning" not in shown
+
+
+def test_what_would_waste_an_online_run_is_warned_of(
+    demo_data: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    malformed = (
+        "--prompts",
+        demo_data[1],
+        "--examples",
+        "0",
+        *ONLINE,
+        "--online.rewards.brier_calibration.weight",
+        "1",
+    )
+    shown = check(capsys, monkeypatch, *malformed)
+    assert "warning: 4 of 4 prompts give all their 3 completions the same reward (brier_calibration)" in shown
+    assert "completions are cut" not in shown
+    agreeing = ("--online.rewards.majority_agreement.reward", "share", "--online.max_completion_length", "2")
+    shown = check(capsys, monkeypatch, "--prompts", demo_data[0], "--examples", "0", *ONLINE, *agreeing)
+    assert "warning: 12 of 12 completions are cut at online.max_completion_length=2 before they end" in shown
+    sure = ("--prompts", demo_data[0], "--examples", "0", *ONLINE, "--online.rewards.token_entropy.weight", "1")
+    assert "the same reward" not in check(capsys, monkeypatch, *sure)
+
+
+def test_online_cost_by_hand() -> None:
+    settings = {
+        **{"prompts_per_step": 5, "num_generations": 4, "num_iterations": 2, "epochs": 1.0, "beta": 0.1},
+        **{"guard.prompts": 10, "guard.every": 4, "save_every": 4, "rewards.brier_calibration.weight": 1.0},
+        **{"warm_up.steps": 3, "warm_up.batch_size": 8, "warm_up.completions": 2},
+    }
+    overrides = [*(f"online.{key}={value}" for key, value in settings.items()), "sampling.branches=2"]
+    recipe = resolve("rlsf", overrides=parse_overrides([*overrides, "sampling.workers=2"]))
+    assert recipe.online is not None
+    rollouts = Trial(prompts=5, tokens=200, sampling_seconds=1.0, pairs=0, lengths=[20, 40], forward_seconds=0.001)
+    measuring = Trial(prompts=4, tokens=80, sampling_seconds=2.0, pairs=0, lengths=[9], forward_seconds=9.0)
+    cost = estimate_online_cost(recipe, recipe.online, 60, 10, rollouts, measuring)
+    # 10 prompts are held out; 50 make 10 batches of rollouts, each used for 2 steps.
+    assert (cost.optimiser_steps, cost.pairs) == (20, 0)
+    # The warm-up samples 12 prompts twice (3 steps of 8 completions).
+    assert cost.completions == 10 * 20 + 24
+    assert cost.completion_tokens == 10 * (200 + 24)
+    assert cost.completion_seconds == pytest.approx(0.2 / 4 * (200 + 24))
+    # Questions twice and held-out prompts once, 2 traces each; a probe at 0, 4, ... 20 with one trace a prompt.
+    asked, probed = 2 * 10 + 10, 6 * 10
+    assert cost.traces == asked * 2 + probed
+    assert cost.tokens == 20 * asked + 10 * probed
+    assert cost.sampling_seconds == pytest.approx(0.5 * asked / 2 + 0.25 * probed)
+    # Forward and backward: 20 steps of 20 and 3 of 8; the start's and the older policy's log-probabilities once.
+    assert cost.training_seconds == pytest.approx((3 * (20 * 20 + 3 * 8) + 2 * 200) * 30 * 0.001)

@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
+from rlsf.cli.labels import say_labels
 from rlsf.cli.options import Overrides, RecipeOptions
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ def check(
     """
     from rlsf.pipeline.preview import preview
 
-    show(preview(options.resolve(overrides), examples), Console())
+    recipe = options.resolve(overrides)
+    say_labels(recipe)
+    show(preview(recipe, examples), Console())
 
 
 def show(found: Preview, console: Console) -> None:
@@ -44,12 +47,17 @@ def show(found: Preview, console: Console) -> None:
         title = Text(f"{example.prompt.id}, {example.token_count} tokens{_gold(example.prompt.gold)}")
         console.print(Panel(Text(example.text), title=title, title_align="left"))
         console.print(_traces(example))
-    console.print(
-        f"{found.tried} traces tried: {found.without_answer} without an answer, {found.truncated} truncated at"
-        f" sampling.max_new_tokens={found.recipe.sampling.max_new_tokens}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for tried in found.tried:
+        key, value = tried.limit
+        without = sum(trace.answer is None for trace in tried.traces)
+        console.print(
+            f"{len(tried.traces)} {'completions' if key.startswith('online') else 'traces'} tried: {without} without an"
+            f" answer, {tried.truncated} truncated at {key}={value}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    for warning in found.warnings:
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
     console.print(_cost(found.cost), highlight=False, soft_wrap=True)
 
 
@@ -90,7 +98,16 @@ def _cost(cost: Cost) -> str:
         f"{cost.traces:,} traces of {cost.tokens:,} tokens in about {_duration(cost.sampling_seconds)}"
         f" ({cost.workers} process{'es' if cost.workers > 1 else ''})"
     )
-    if cost.prompts:
+    if cost.completions:
+        parts.append(
+            f"{cost.completions:,} completions of {cost.completion_tokens:,} tokens to learn from in about"
+            f" {_duration(cost.completion_seconds)}"
+        )
+        taught = f"{cost.warm_up_steps:,} steps of warm-up and " if cost.warm_up_steps else ""
+        parts.append(
+            f"{taught}at most {cost.optimiser_steps:,} optimiser steps in about {_duration(cost.training_seconds)}"
+        )
+    elif cost.prompts:
         parts.append(
             f"about {cost.pairs:,} pairs and {cost.optimiser_steps:,} optimiser steps in about"
             f" {_duration(cost.training_seconds)}"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlsf.models import resolve_device
+from rlsf.pipeline.probe import held_out_count
 from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.pool import worker_count
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from rlsf.training.online_config import OnlineConfig
 
 #: A backward pass takes about twice as long as a forward pass.
 _FORWARD_AND_BACKWARD = 3
@@ -47,6 +51,11 @@ class Cost:
     pairs: int
     optimiser_steps: int
     training_seconds: float
+    completions: int = 0
+    """Sampled while training online; ``tokens`` and ``sampling_seconds`` leave them out."""
+    completion_tokens: int = 0
+    completion_seconds: float = 0.0
+    warm_up_steps: int = 0
 
 
 def estimate_cost(recipe: Recipe, prompts: int, questions: int, trial: Trial) -> Cost:
@@ -69,6 +78,43 @@ def estimate_cost(recipe: Recipe, prompts: int, questions: int, trial: Trial) ->
         pairs=training.rounds * pairs,
         optimiser_steps=training.rounds * steps,
         training_seconds=training.rounds * passes * pair_seconds,
+    )
+
+
+def estimate_online_cost(
+    recipe: Recipe, online: OnlineConfig, prompts: int, questions: int, rollouts: Trial, measuring: Trial
+) -> Cost:
+    """A whole run that learns online, at the rates of ``rollouts`` and, for what is measured, ``measuring``."""
+    held_out = held_out_count(online.guard, prompts)
+    steps = online.optimiser_steps(prompts - held_out)
+    probes = 1 + math.ceil(steps / online.guard.every) if held_out else 0
+    # A probe samples one trace a prompt, with one process.
+    asked, probed = 2 * questions + held_out, probes * held_out
+    completions = math.ceil(steps / online.num_iterations) * online.completions_per_step
+    tokens, seconds = rollouts.tokens / rollouts.prompts, rollouts.sampling_seconds / rollouts.prompts
+    taught = online.warm_up.prompts * online.warm_up.completions
+    sampled = (completions + taught) / online.num_generations
+    # Logits of the model at the start, and of older completions when they were sampled, cost a forward pass each.
+    read = (online.beta > 0) + (online.steps_per_rollout * online.num_iterations > 1)
+    trained = steps * online.completions_per_step + online.warm_up.steps * online.warm_up.batch_size
+    row_seconds = sum(rollouts.lengths) / len(rollouts.lengths) * rollouts.forward_seconds
+    workers = worker_count(recipe.sampling.workers, resolve_device(recipe.model.device).type)
+    one = measuring.sampling_seconds / measuring.prompts
+    branches = recipe.sampling.branches
+    return Cost(
+        prompts=prompts,
+        questions=questions,
+        traces=asked * branches + probed,
+        tokens=round(measuring.tokens / measuring.prompts * (asked + probed / branches)),
+        sampling_seconds=one * (asked / workers + probed / branches),
+        workers=workers,
+        pairs=0,
+        optimiser_steps=steps,
+        training_seconds=(_FORWARD_AND_BACKWARD * trained + read * completions) * row_seconds,
+        completions=completions + taught,
+        completion_tokens=round(tokens * sampled),
+        completion_seconds=seconds * sampled,
+        warm_up_steps=online.warm_up.steps,
     )
 
 

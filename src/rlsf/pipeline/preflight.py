@@ -9,7 +9,7 @@ from rlsf.confidence import get_signal
 from rlsf.errors import InputError
 from rlsf.models import configured_context_length, load_model_config, resolve_device
 from rlsf.pipeline.context import Run
-from rlsf.pipeline.probe import held_out
+from rlsf.pipeline.probe import held_out_count
 from rlsf.prompts import Prompt, render
 from rlsf.recipes.recipe import Recipe
 
@@ -21,7 +21,7 @@ def preflight(run: Run, *, learns: bool = True) -> None:
     """Look at everything but the weights. ``learns``: whether the run has prompts to learn from."""
     require_usable(run.recipe, [*(run.prompts if learns else ()), *run.questions], run.tokenizer)
     if learns:
-        _require_a_batch(run)
+        require_a_batch(run.recipe, len(run.prompts))
     if learns and run.learned_questions:
         run.progress.warn(
             f"{run.learned_questions} of {len(run.questions)} evaluation questions are among the prompts to learn from:"
@@ -29,19 +29,19 @@ def preflight(run: Run, *, learns: bool = True) -> None:
         )
 
 
-def _require_a_batch(run: Run) -> None:
+def require_a_batch(recipe: Recipe, prompts: int) -> None:
     """Raise ``InputError`` where online training has no reward, or fewer prompts than one batch of rollouts."""
-    online = run.recipe.online
+    online = recipe.online
     if online is None:
         return
     if not online.rewards.chosen:
         raise InputError("no reward to learn from: set one of online.rewards, self_certainty for instance")
-    kept_out = len(held_out(run, [prompt.id for prompt in run.prompts]))
-    left, needed = len(run.prompts) - kept_out, online.prompts_per_step * online.steps_per_rollout
-    if left < needed:
+    held_out = held_out_count(recipe.selection, prompts)
+    needed = online.prompts_per_step * online.steps_per_rollout
+    if prompts - held_out < needed:
         raise InputError(
-            f"{len(run.prompts)} prompts to learn from, {kept_out} of them held out for the guard, are too few: a batch"
-            f" of rollouts takes {needed} (online.prompts_per_step x online.steps_per_rollout); give more prompts, or"
+            f"{prompts} prompts to learn from, {held_out} of them held out for the guard, are too few: a batch of"
+            f" rollouts takes {needed} (online.prompts_per_step x online.steps_per_rollout); give more prompts, or"
             " lower online.prompts_per_step"
         )
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rlsf.answers.equivalence import Grader
 from rlsf.confidence import get_signal
 from rlsf.models import load_model, load_tokenizer
-from rlsf.pipeline.answering import find_answers
-from rlsf.pipeline.cost import Cost, Trial, estimate_cost, forward_seconds
-from rlsf.pipeline.preflight import require_usable
+from rlsf.pipeline.context import prompts_to_learn_from
+from rlsf.pipeline.cost import Cost, Trial, estimate_cost, estimate_online_cost, forward_seconds
+from rlsf.pipeline.preflight import require_a_batch, require_usable
 from rlsf.pipeline.ranking import confidences
+from rlsf.pipeline.tried import Tried, try_prompts, warnings_of
 from rlsf.preferences import rank_prompt
-from rlsf.prompts import Prompt, has_gold, load_prompts, render, with_defaults
+from rlsf.prompts import Prompt, has_gold, load_prompts, with_defaults
 from rlsf.recipes.recipe import Recipe
-from rlsf.sampling.engine import SamplingRequest
-from rlsf.sampling.randomness import derived_seed
 from rlsf.traces import Trace
+
+if TYPE_CHECKING:
+    from rlsf.sampling.transformers_engine import TransformersEngine
+    from rlsf.training.online_config import OnlineConfig
 
 #: Questions sampled for the estimate of cost, besides those shown.
 TIMED = 24
+_LIMIT = "sampling.max_new_tokens"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,14 +42,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Preview:
-    """The examples, the extrapolated cost, and counts over all traces that were tried."""
+    """The examples, the extrapolated cost, all that was tried, and what would waste a run."""
 
     recipe: Recipe
     examples: Sequence[Example]
     cost: Cost
-    tried: int
-    without_answer: int
-    truncated: int
+    tried: Sequence[Tried]
+    warnings: Sequence[str] = ()
 
 
 def preview(recipe: Recipe, examples: int) -> Preview:
@@ -58,61 +61,99 @@ def preview(recipe: Recipe, examples: int) -> Preview:
     tokenizer = load_tokenizer(recipe.model)
     prompts, questions = _questions(recipe)
     require_usable(recipe, [*prompts, *questions], tokenizer)
-    tried = [*prompts[:examples], *questions[: examples + TIMED]] if questions else prompts[: examples + TIMED]
-    rendered = [render(prompt, tokenizer, recipe.render) for prompt in tried]
-    asked = [
-        SamplingRequest(prompt.id, text.token_ids, derived_seed(recipe.seed, "check"))
-        for prompt, text in zip(tried, rendered, strict=True)
-    ]
-    model = load_model(recipe.model)
-    engine = TransformersEngine(model, tokenizer)
-    list(engine.sample(asked[:1], recipe.sampling))  # pays for start-up, which is not what sampling costs
-    started = time.monotonic()
-    groups = list(engine.sample(asked, recipe.sampling))
-    seconds = time.monotonic() - started
-    traces = find_answers(engine, tokenizer, groups, [prompt.choices for prompt in tried], recipe.answer)
-    branches = recipe.sampling.branches
-    groups = [traces[start : start + branches] for start in range(0, len(traces), branches)]
+    if prompts:
+        require_a_batch(recipe, len(prompts))
+    engine = TransformersEngine(load_model(recipe.model), tokenizer)
+    if recipe.online is not None and prompts:
+        return _preview_online(recipe, recipe.online, engine, prompts, questions, examples)
+    asked = [*prompts[:examples], *questions[: examples + TIMED]] if questions else prompts[: examples + TIMED]
+    tried = try_prompts(engine, asked, recipe.sampling, recipe, _LIMIT)
     signal = get_signal(recipe.signal)
-    measured = [confidences(group, signal, tokenizer) for group in groups]
     # One at a time, for a prompt to learn from and a labelled question may have the same id.
-    pairs = sum(len(rank_prompt(*group, recipe.ranking)[0]) for group in zip(groups, measured, strict=True))
-    with Grader() as grader:
-        found = [
-            Example(prompt, text.text, len(text.token_ids), group, values, _verdicts(prompt, group, grader))
-            for prompt, text, group, values in zip(tried, rendered, groups, measured, strict=True)
-        ]
-    texts = [(*trace.prompt_token_ids, *trace.token_ids) for trace in traces]
-    trial = Trial(
-        prompts=len(tried),
-        tokens=sum(len(trace.token_ids) for trace in traces),
-        sampling_seconds=seconds,
-        pairs=pairs,
-        lengths=[len(text) for text in texts],
-        forward_seconds=forward_seconds(
-            model, texts, 2 * (recipe.training.device_batch_size or recipe.training.batch_size)
-        ),
+    pairs = sum(
+        len(rank_prompt(group, confidences(group, signal, tokenizer), recipe.ranking)[0]) for group in tried.groups
     )
+    most = 2 * (recipe.training.device_batch_size or recipe.training.batch_size)
+    found = _examples(recipe, tried, engine, 2 * examples)
     return Preview(
         recipe=recipe,
-        examples=[*found[:examples], *(found[examples : 2 * examples] if prompts and questions else ())],
-        cost=estimate_cost(recipe, len(prompts), len(questions), trial),
-        tried=len(traces),
-        without_answer=sum(trace.answer is None for trace in traces),
-        truncated=sum(trace.truncated for trace in traces),
+        examples=[*found[:examples], *(found[examples:] if prompts and questions else ())],
+        cost=estimate_cost(recipe, len(prompts), len(questions), _trial(tried, engine, most, pairs)),
+        tried=[tried],
     )
+
+
+def _preview_online(
+    recipe: Recipe,
+    online: OnlineConfig,
+    engine: TransformersEngine,
+    prompts: Sequence[Prompt],
+    questions: Sequence[Prompt],
+    examples: int,
+) -> Preview:
+    """Prompts with completions as training draws them, at most a step's, and questions as they are measured."""
+    from rlsf.training.online_options import rollout_sampling
+
+    step = max(examples, min(online.prompts_per_step, examples + TIMED))
+    rollouts = try_prompts(engine, prompts[:step], rollout_sampling(online), recipe, "online.max_completion_length")
+    # Without questions to measure on, the guard's held-out prompts are still sampled as the recipe says.
+    asked = questions[: examples + TIMED] or prompts[:examples] or prompts[:1]
+    measured = try_prompts(engine, asked, recipe.sampling, recipe, _LIMIT)
+    most = online.device_batch_size or online.completions_per_step
+    trials = [_trial(tried, engine, most) for tried in (rollouts, measured)]
+    return Preview(
+        recipe=recipe,
+        examples=[
+            *_examples(recipe, rollouts, engine, examples),
+            *(_examples(recipe, measured, engine, examples) if questions else ()),
+        ],
+        cost=estimate_online_cost(recipe, online, len(prompts), len(questions), *trials),
+        tried=[rollouts, measured],
+        warnings=warnings_of(recipe, online, rollouts, engine),
+    )
+
+
+def _trial(tried: Tried, engine: TransformersEngine, most: int, pairs: int = 0) -> Trial:
+    """What trying took; ``most`` is how many sequences training reads at once."""
+    return Trial(
+        prompts=len(tried.prompts),
+        tokens=tried.tokens,
+        sampling_seconds=tried.seconds,
+        pairs=pairs,
+        lengths=[len(text) for text in tried.texts],
+        forward_seconds=forward_seconds(engine.model, tried.texts, most),
+    )
+
+
+def _examples(recipe: Recipe, tried: Tried, engine: TransformersEngine, count: int) -> list[Example]:
+    """The first questions that were tried."""
+    signal = get_signal(recipe.signal)
+    with Grader() as grader:
+        return [
+            Example(
+                prompt=prompt,
+                text=text.text,
+                token_count=len(text.token_ids),
+                traces=group,
+                confidences=confidences(group, signal, engine.tokenizer),
+                verdicts=_verdicts(prompt, group, grader),
+            )
+            for prompt, text, group in zip(
+                tried.prompts[:count], tried.rendered[:count], tried.groups[:count], strict=True
+            )
+        ]
 
 
 def _questions(recipe: Recipe) -> tuple[list[Prompt], list[Prompt]]:
-    """Prompts to learn from, with gold answers only where there is nothing else to grade, and labelled questions."""
+    """Prompts to learn from, with gold answers where these are learned from or are all there is to grade by, and
+    labelled questions."""
     labelled = recipe.evaluation_data
     questions = load_prompts(labelled, with_gold=True) if labelled else []
     if recipe.prompts.path is None and recipe.prompts.preset is None and questions:
         return [], questions
-    learnt_from = with_defaults(recipe.prompts, evaluation=False)
-    prompts = load_prompts(learnt_from, with_gold=False)
-    if not questions and has_gold(learnt_from):
-        prompts = load_prompts(learnt_from, with_gold=True)
+    prompts = prompts_to_learn_from(recipe)
+    if not recipe.needs_labels and not questions and has_gold(with_defaults(recipe.prompts, evaluation=False)):
+        prompts = load_prompts(recipe.prompts, with_gold=True, learned_from=True)
     return prompts, questions
 
 

@@ -12,6 +12,7 @@ from rlsf.pipeline.answering import find_answers
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.ranking import confidences
 from rlsf.pipeline.sampling import requests
+from rlsf.training.config import SelectionConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,15 +21,17 @@ Probe = Callable[["PreTrainedModel", int], Mapping[str, float]]
 
 
 def held_out(run: Run, prompt_ids: Iterable[str]) -> list[str]:
-    """Prompts to keep out of training, for the probe: as many as the selection asks for, at most a fifth.
+    """Prompts to keep out of training, for the probe.
 
     Chosen by the digest of their ids, so that the choice depends on neither order nor resume.
     """
-    selection = run.recipe.selection
-    if not selection.enabled:
-        return []
     order = sorted(prompt_ids, key=lambda prompt_id: digest([run.recipe.seed, prompt_id]))
-    return order[: min(selection.prompts, len(order) // 5)]
+    return order[: held_out_count(run.recipe.selection, len(order))]
+
+
+def held_out_count(selection: SelectionConfig, prompts: int) -> int:
+    """How many of so many prompts are kept out: as many as the selection asks for, at most a fifth."""
+    return min(selection.prompts, prompts // 5) if selection.enabled else 0
 
 
 def surest_answers(answered: Iterable[tuple[str, str | None, float | None]]) -> dict[str, str]:
