@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     from rlsf.training.observer import Progress
 
 #: Supervised training takes larger steps than preferences do: TRL's defaults are 2e-5 and 1e-6. On the bundled model
-#: ten times the rate for preferences is the best of four.
+#: half the rate that this gives teaches the form as well, a quarter does not, and twice as much costs most of the
+#: model's arithmetic.
 SUPERVISED_FACTOR = 10
+#: A form is learned within hundreds of steps. The usual 0.999 remembers the large first gradients of tokens that the
+#: policy never wrote for a thousand: on the bundled model 84 % of the completions then kept to the form, here 95 %.
+_SECOND_MOMENT = 0.95
 #: Part of the steps over which the learning rate rises.
 _RISE = 0.1
 _IGNORED = -100
@@ -128,6 +132,7 @@ def _arguments(config: WarmUpConfig, model: PreTrainedModel, folder: Path, seed:
             "learning_rate": rate * SUPERVISED_FACTOR if config.learning_rate == "auto" else rate,
             "lr_scheduler_type": "linear",
             "warmup_steps": _RISE,
+            "adam_beta2": _SECOND_MOMENT,
             "max_steps": config.steps,
             "per_device_train_batch_size": config.batch_size,
             "max_length": None,

@@ -19,7 +19,8 @@ class WarmUpConfig(Section):
     """
 
     steps: int = Field(default=0, ge=0)
-    """Optimiser steps; 0 is no warm-up."""
+    """Optimiser steps; 0 is no warm-up. The bundled model, which spells tags from pieces that it never wrote, needs 500
+    with 4 completions each (docs/rewards.md)."""
     batch_size: int = Field(default=16, ge=1)
     """Completions per optimiser step."""
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
