@@ -26,21 +26,19 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from _bundled import GREEDY, Policy, on_cpu
 from _shared import options, show, write_json
-from rlsf.answers import TokenText, find_answer
+from rlsf.answers import TokenText
 from rlsf.confidence import get_signal
 from rlsf.demo import MODEL_DIR
 from rlsf.demo.tasks import Problem, generate
 from rlsf.evaluation import agreement
-from rlsf.models import ModelConfig, load_model, load_tokenizer
+from rlsf.models import load_model, load_tokenizer
 from rlsf.preferences import rank
-from rlsf.prompts import render
 from rlsf.recipes import Recipe, resolve
-from rlsf.sampling import SamplingConfig, SamplingRequest, TransformersEngine
 from rlsf.traces import Trace
 from rlsf.training import train_preferences
 
-GREEDY = SamplingConfig(branches=1, max_new_tokens=96)
 PROBE_SHARE = 5
 VARIED = ("learning_rates", "nll_weights", "seeds")
 
@@ -59,36 +57,6 @@ class Study:
 
 
 QUICK = Study(learning_rates=(3e-4,), nll_weights=(1.0,), seeds=(0,), questions=40, held_out=40, steps=12, every=6)
-
-
-class Policy:
-    """A model with its tokenizer, asked for answers."""
-
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> None:
-        self._engine = TransformersEngine(model, tokenizer)
-        self._tokenizer = tokenizer
-        self._recipe = recipe
-
-    def traces(self, problems: Sequence[Problem], sampling: SamplingConfig) -> Iterator[list[Trace]]:
-        """The answered traces of each problem."""
-        requests = [
-            SamplingRequest(
-                problem.id, render(problem.prompt.without_gold(), self._tokenizer, self._recipe.render).token_ids
-            )
-            for problem in problems
-        ]
-        for problem, group in zip(problems, self._engine.sample(requests, sampling), strict=True):
-            findings = [
-                find_answer(TokenText.from_ids(self._tokenizer, trace.token_ids), self._recipe.answer, problem.choices)
-                for trace in group
-            ]
-            yield [trace.with_answer(found.answer, found.failure) for trace, found in zip(group, findings, strict=True)]
-
-    def greedy(self, problems: Sequence[Problem]) -> tuple[list[str | None], float]:
-        """The greedy answers and their mean length in tokens."""
-        traces = [group[0] for group in self.traces(problems, GREEDY)]
-        answers = [trace.answer.text if trace.answer else None for trace in traces]
-        return answers, statistics.fmean(len(trace.token_ids) for trace in traces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +101,7 @@ def one_training(
     model_folder: Path, recipe: Recipe, material: Material, held_out: Sequence[Problem], study: Study, seed: int
 ) -> dict[str, Any]:
     """Train once; accuracy and mean length at the start, at the last step and at the step that selection keeps."""
-    config = ModelConfig(path=str(model_folder), device="cpu", dtype="float32")
+    config = on_cpu(model_folder)
     tokenizer, gold = load_tokenizer(config), [problem.gold for problem in held_out]
     measured: dict[int, tuple[float, float]] = {}
 
@@ -205,7 +173,7 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def study_all(arguments: Any, study: Study, record: Callable[[dict[str, Any]], None]) -> None:
     """Sample, then rank and train for every recipe and variant."""
-    config = ModelConfig(path=str(arguments.model), device="cpu", dtype="float32")
+    config = on_cpu(arguments.model)
     tokenizer = load_tokenizer(config)
     problems = generate("self_training", study.questions, seed=0)
     held_out = generate("validation", study.held_out, seed=0)
