@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from test_verification_batches import grading_tokenizer
 from tiny_policy import tiny_model, tiny_tokenizer
 
@@ -42,6 +43,9 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "lora": {"lora": {"rank": 4, "dropout": 0.3}},
 }
+
+#: Adam divides by the size of gradients, and makes rounding errors of the smallest ones as large as a step.
+EXACT = {"trainer": {"optim": "sgd"}, "learning_rate": 0.1}
 
 
 def online_config(**changes: Any) -> OnlineConfig:
@@ -84,8 +88,11 @@ def probe(model: Any, step: int) -> dict[str, float]:
     return {"agreement": AGREEMENT[(step // 4) % len(AGREEMENT)], "size": size}
 
 
-def train(folder: Path, *, resume: bool = False, **changes: Any) -> TrainingResult:
-    """Train in ``folder``; what ``train_online`` takes besides the configuration stands in ``changes`` as well."""
+def train(folder: Path, *, resume: bool = False, probed: list[int] | None = None, **changes: Any) -> TrainingResult:
+    """Train in ``folder``; what ``train_online`` takes besides the configuration stands in ``changes`` as well.
+
+    ``probed`` is told the steps that are probed in this process.
+    """
     names = ("model", "tokenizer", "rows", "answer", "seed", "probe", "record", "reference")
     given = {name: changes.pop(name) for name in names if name in changes}
     config = online_config(**changes)
@@ -98,6 +105,9 @@ def train(folder: Path, *, resume: bool = False, **changes: Any) -> TrainingResu
         "seed": 7,
         "probe": probe,
     }
+    if probed is not None:
+        measure = given.get("probe", probe)
+        given["probe"] = lambda model, step: (probed.append(step), measure(model, step))[1]
     return train_online(
         **{**arguments, **given},
         config=config,
@@ -106,6 +116,11 @@ def train(folder: Path, *, resume: bool = False, **changes: Any) -> TrainingResu
         render=lambda text: tokenizer(text)["input_ids"],
         resume=resume,
     )
+
+
+def checkpoint(folder: Path, step: int) -> dict[str, torch.Tensor]:
+    """The weights of a step's checkpoint."""
+    return load_file(next((folder / "checkpoints" / f"checkpoint-{step}").glob("*.safetensors")))
 
 
 #: What differs from run to run although nothing else does.

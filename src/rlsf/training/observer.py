@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from transformers import PreTrainedModel, TrainerCallback, TrainerState
 
@@ -79,14 +80,19 @@ class TrainingObserver(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
     def _probe(self, selection: Selection, step: int) -> bool:
+        # One process measures: weights are the same in all, but rounding need not be, and they must decide the same.
+        told = [self._measure(step) if self.trainer.is_world_process_zero() else {}]
+        (measured,) = broadcast_object_list(told)
+        improved = selection.add(step, measured)
+        self.record({"event": "probe", "step": step, **measured})
+        return improved
+
+    def _measure(self, step: int) -> dict[str, float]:
         assert self.probe is not None
         trained = self.trainer.model
         policy: Any = trained.get_base_model() if isinstance(trained, PeftModel) else trained
         with _undisturbed(policy):
-            measured = dict(self.probe(policy, step))
-        improved = selection.add(step, measured)
-        self.record({"event": "probe", "step": step, **measured})
-        return improved
+            return dict(self.probe(policy, step))
 
 
 @contextmanager

@@ -60,6 +60,11 @@ def train_online(
     on from the last whole one, and on CPU the weights are then those of a run that was never interrupted, bit for bit.
     ``reference`` says how the model is loaded once more where ``config.beta`` is not 0.
 
+    Under ``torchrun`` the processes divide each step's completions among them, and the policy is that of one process
+    but for rounding. Three settings are not: ``loss_type="bnpo"`` averages over the tokens of a pass, adapters with
+    dropout draw it in each process, and for self-verification each process grades solutions of its own. The first
+    process probes, records and writes.
+
     Raises ``InputError`` for unusable rows or options, ``ModelError`` when the loss or gradient is not a number, and
     ``ResourceError`` when disk or memory runs out; finished checkpoints are kept in every case.
     """

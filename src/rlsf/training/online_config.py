@@ -27,7 +27,9 @@ class NftSection(Section):
 class OnlineConfig(Section):
     """Online training by TRL: completions of the policy as it is, rewards, an update, and again.
 
-    Terms are TRL's. Nothing that matters is left to TRL's defaults, which change from release to release.
+    Terms are TRL's. Nothing that matters is left to TRL's defaults, which change from release to release. Under
+    ``torchrun`` the processes share a step's completions, each whole groups; which settings then learn something else
+    is said at ``rlsf.training.train_online``.
     """
 
     algorithm: Literal["grpo", "rloo", "nft"] = "grpo"
@@ -132,6 +134,15 @@ class OnlineConfig(Section):
             raise ValueError(
                 f"online.warm_up.steps={self.warm_up.steps} teaches a form, which only the rewards brier_calibration and"
                 " self_verification look for: leave it at 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ends_are_seen(self) -> OnlineConfig:
+        if self.stop and self.mask_truncated_completions:
+            raise ValueError(
+                "online.mask_truncated_completions would leave out completions that online.stop ended, too: TRL goes by"
+                " the end-of-sequence token; set one of the two"
             )
         return self
 

@@ -70,18 +70,36 @@ def online_arguments(
         options["normalize_advantages"] = config.scale_rewards == "batch"
     else:
         options |= {"loss_type": config.loss_type, "scale_rewards": config.scale_rewards}
-    return make_arguments(config_class(config), options, config.trainer, "online")
+    arguments = make_arguments(config_class(config), options, config.trainer, "online")
+    _require_whole_rollouts(arguments)
+    return arguments
+
+
+def _require_whole_rollouts(arguments: Any) -> None:
+    """As in ``OnlineConfig``, for what the trainer options say."""
+    passes = arguments.steps_per_generation * arguments.num_iterations
+    if arguments.save_steps * arguments.gradient_accumulation_steps % passes:
+        raise InputError(
+            f"online.trainer: save_steps={arguments.save_steps:g} optimiser steps are not a multiple of the"
+            f" {passes / arguments.gradient_accumulation_steps:g} for which completions are used: checkpoints fall"
+            " between batches of rollouts"
+        )
 
 
 def _batches(config: OnlineConfig, processes: int) -> tuple[int, int]:
     """Completions per forward pass in a process, and passes per optimiser step."""
     local, remainder = divmod(config.completions_per_step, processes)
     device_batch = min(config.device_batch_size or local, local)
-    if remainder or local % device_batch:
+    if remainder or not local or local % device_batch:
         raise InputError(
-            f"{config.completions_per_step} completions a step (online.prompts_per_step x online.num_generations) cannot"
-            f" be divided among {processes} processes in passes of {device_batch}: change online.prompts_per_step or"
-            " online.device_batch_size"
+            f"{config.completions_per_step} completions a step (online.prompts_per_step x online.num_generations)"
+            f" cannot be divided among {processes} processes in passes of {device_batch or 1}: change"
+            " online.prompts_per_step or online.device_batch_size"
+        )
+    if local * config.steps_per_rollout % config.num_generations:
+        raise InputError(
+            f"{processes} processes would hold parts of a prompt's completions: make online.prompts_per_step="
+            f"{config.prompts_per_step} a multiple of the number of processes"
         )
     return device_batch, local // device_batch
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
+from accelerate.utils import gather_object
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_trainer import RLOOTrainer
 
@@ -34,17 +33,23 @@ class VitalSigns(_OnlineTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
-        places = [place for place, row in enumerate(self._rows) if row.get("kind") != "grade"]
-        for name, value in self._signs(places).items():
-            mean = self.accelerator.gather(torch.tensor(value, device=self.accelerator.device)).mean()
-            self._metrics["train" if self.model.training else "eval"][ROLLOUTS + name].append(mean.item())
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        for name, value in self._signs().items():
+            metrics[ROLLOUTS + name].append(value)
         return output
 
-    def _signs(self, places: Sequence[int]) -> dict[str, float]:
-        answers = [
-            answer_said(self._traces[place].text, self.answer, self._rows[place].get("choices")) for place in places
+    def _signs(self) -> dict[str, float]:
+        """Of the completions of all processes together: the share of a commonest answer, for one, is no mean of theirs.
+
+        Every process computes the same numbers, so that a guard stops all of them or none.
+        """
+        told = [
+            (trace, answer_said(trace.text, self.answer, row.get("choices")))
+            for row, trace in zip(self._rows, self._traces, strict=True)
+            if row.get("kind") != "grade"
         ]
-        return vital_signs([self._traces[place] for place in places], answers)
+        everywhere = gather_object(told)
+        return vital_signs([trace for trace, _ in everywhere], [answer for _, answer in everywhere])
 
 
 class OnlineGRPOTrainer(WholeCheckpoints, VitalSigns, SeededRollouts, PolicyStatistics, GRPOTrainer):

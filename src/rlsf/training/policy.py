@@ -16,19 +16,27 @@ from transformers.utils import logging
 from rlsf.files import atomic_folder
 from rlsf.training.checkpoints import out_of_room
 
+#: Fields of a model's configuration that transformers' trainer overwrites with the tokenizer's.
+_SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
+
 
 @contextlib.contextmanager
 def special_tokens_kept(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
-    """Undo what the trainer writes into configurations and tokenizer: pad ids that the user's model does not have."""
+    """Undo what trainers write into configurations and tokenizer: they give the model a pad id that it does not have,
+    and the tokenizer's ids for the end and the beginning of a sequence."""
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     pad_token, generation = tokenizer.pad_token, copy.deepcopy(base.generation_config)
-    pad_id = base.config.get_text_config().pad_token_id
+    configurations = [vars(config) for config in (base.config, base.config.get_text_config())]
+    kept = [{name: copy.copy(values[name]) for name in _SPECIAL if name in values} for values in configurations]
     try:
         yield
     finally:
         tokenizer.pad_token = pad_token
-        base.config.get_text_config().pad_token_id = pad_id
         base.generation_config = generation
+        for values, before in zip(configurations, kept, strict=True):
+            for name in _SPECIAL:
+                values.pop(name, None)
+            values.update(before)
 
 
 @contextlib.contextmanager
