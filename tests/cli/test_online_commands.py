@@ -104,6 +104,10 @@ def test_a_run_and_its_later_commands(
     shown = capsys.readouterr().out
     assert f"in {folder}/policy (" in shown
     assert shown.count(f"report  {folder}/report.html") == 2
+    page, card = (folder / "report.html").read_text(), (folder / "policy" / "README.md").read_text()
+    assert "<dt>completions</dt><dd>12</dd>" in page, "2 steps of 2 prompts with 3 completions"
+    assert "It learned without labels" in page
+    assert "| learned from | 12 completions of 4 questions in 2 optimiser steps |" in card
     events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [event["step"] for event in events if event["event"] == "training"] == [1, 2], "nothing is trained twice"
 

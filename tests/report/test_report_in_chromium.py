@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from online_example import online_inputs
 
 from rlsf.report.html import render_report
 from rlsf.report.inputs import ReportInputs
@@ -73,6 +74,14 @@ def test_a_forbidden_script_is_blocked_and_reported(page: Path) -> None:
     run = browse(page, "--dump-dom")
     assert any("Content Security Policy" in line for line in console(run))
     assert "<title>taken over" not in run.stdout
+
+
+def test_an_online_run_has_its_pictures(inputs: ReportInputs, page: Path) -> None:
+    page.write_text(render_report(online_inputs(inputs)), encoding="utf-8")
+    run = browse(page, "--dump-dom")
+    assert console(run) == []
+    assert run.stdout.count("<svg") == 11 + 11
+    assert "completions a prompt" in run.stdout
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (500, "dark")])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rlsf.report.comparison import ACCURACY, AUROC, ECE, HEADLINE, TOKENS, Cell, Estimate, Metric, compare
 from rlsf.report.format import MISSING, count, interval, number
 from rlsf.report.inputs import ReportInputs
-from rlsf.report.limits import GENERAL, limits
+from rlsf.report.limits import GENERAL, SELF_TAUGHT, SUPERVISED, limits
 from rlsf.report.verdict import remarks, verdict
 
 
@@ -180,4 +180,7 @@ def test_limits_without_any_measurement_say_so() -> None:
 def test_questions_that_were_learned_from_come_first_among_the_limits() -> None:
     summary = {"before": {"greedy": {"n": 4}}, "after": None}
     assert limits(summary, learned_questions=3)[0].startswith("3 of the questions measured were also learned from")
-    assert limits(summary) == [*GENERAL]
+    assert limits(summary) == [SELF_TAUGHT, *GENERAL]
+    supervised = limits(summary, learned_questions=3, supervised=True)
+    assert "with their answers" in supervised[0]
+    assert supervised[1:] == [SUPERVISED, *GENERAL]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from rlsf.report import (
     QuestionView,
     RankingCounts,
     ReportInputs,
+    RolloutCounts,
     choose_questions,
     model_card,
     render_report,
@@ -56,6 +58,7 @@ def gather(run: Run, grader: Grader) -> ReportInputs:
         environment=read_json(run.folder.environment_file),
         summary=read_json(run.folder.summary_file) if run.folder.summary_file.exists() else None,
         rounds=tuple(counts for round_ in rounds if (counts := ranking_counts(run, round_)) is not None),
+        rollouts=rollout_counts(run),
         checkpoints=tuple(choice for round_ in rounds if (choice := checkpoint_choice(run, round_)) is not None),
         events=tuple(run.metrics.events()),
         questions=(*_held_out(run, outcomes, grader), *_training(run)),
@@ -91,6 +94,20 @@ def checkpoint_choice(run: Run, round_: int) -> CheckpointChoice | None:
         best_step=counts["best_step"],
         reason=counts["reason"],
         learning_rate=counts.get("learning_rate"),
+        # Both alarms and patience say so in the reason, and the last step is the one at which they did.
+        stopped=counts["steps"] if "stopped" in counts["reason"] else None,
+    )
+
+
+def rollout_counts(run: Run) -> RolloutCounts | None:
+    """What online training learned from, None before it was done or where it was not online."""
+    online, manifest = run.recipe.online, read_manifest(run.folder.checkpoints(1))
+    if online is None or manifest is None:
+        return None
+    steps = manifest.counts["steps"]
+    asked = math.ceil(steps / online.num_iterations) * online.prompts_per_step
+    return RolloutCounts(
+        prompts=min(asked, manifest.counts["prompts"]), completions=asked * online.num_generations, steps=steps
     )
 
 

@@ -3,7 +3,15 @@
 from rlsf.report.choice import choose_questions
 from rlsf.report.comparison import MODE_NAMES
 from rlsf.report.html import render_report
-from rlsf.report.inputs import BranchSet, BranchView, CheckpointChoice, QuestionView, RankingCounts, ReportInputs
+from rlsf.report.inputs import (
+    BranchSet,
+    BranchView,
+    CheckpointChoice,
+    QuestionView,
+    RankingCounts,
+    ReportInputs,
+    RolloutCounts,
+)
 from rlsf.report.model_card import model_card
 from rlsf.report.table import TABLE_WIDTH, summary_table
 
@@ -16,6 +24,7 @@ __all__ = [
     "QuestionView",
     "RankingCounts",
     "ReportInputs",
+    "RolloutCounts",
     "choose_questions",
     "model_card",
     "render_report",

@@ -19,6 +19,7 @@ from rlsf.report.plots import (
     risk_coverage_plot,
     series_plot,
 )
+from rlsf.report.series import PREFERENCES, Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +83,6 @@ _CURVES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Series:
-    title: str
-    keys: Mapping[str, str]
-    share: bool = False
-
-
-_SERIES = (
-    _Series("Loss", {"loss": "loss"}),
-    _Series("Chosen trace preferred", {"rewards/accuracies": "accuracy"}, share=True),
-    _Series("Reward margin", {"rewards/margins": "margin"}),
-    _Series("Log-probability, nats", {"logps/chosen": "chosen", "logps/rejected": "rejected"}),
-    _Series("Agreement of the label-free probe", {"agreement": "agreement"}, share=True),
-    _Series("Tokens per probe answer", {"mean_tokens": "tokens"}),
-)
-
-
 def headline_figures(comparisons: Sequence[ModeComparison]) -> list[Drawing]:
     """Accuracy and calibration error of every mode with their intervals."""
     return [
@@ -139,18 +123,25 @@ def curve_rows(summary: Mapping[str, Any]) -> list[FigureRow]:
 
 
 def training_figures(
-    events: Sequence[Mapping[str, Any]], checkpoints: Sequence[CheckpointChoice] = ()
+    events: Sequence[Mapping[str, Any]],
+    checkpoints: Sequence[CheckpointChoice] = (),
+    pictures: Sequence[Series] = PREFERENCES,
 ) -> list[Drawing]:
     """Curves of the measured training events; several rounds follow one another on the axis of steps."""
     offsets = _round_offsets(events)
-    kept = [offsets.get(place, 0) + choice.best_step for place, choice in enumerate(checkpoints, 1)]
+    rounds = [(offsets.get(place, 0), choice) for place, choice in enumerate(checkpoints, 1)]
+    marks = {
+        "kept": [before + choice.best_step for before, choice in rounds],
+        "stopped": [before + choice.stopped for before, choice in rounds if choice.stopped is not None],
+    }
     drawings = []
-    for kind in _SERIES:
-        series = {label: _points(events, key, offsets) for key, label in kind.keys.items()}
+    for kind in pictures:
+        series = {label: _points(events, kind.event, key, offsets) for key, label in kind.keys.items()}
         series = {label: points for label, points in series.items() if len(points) > 1}
         if series:
             title = f"{kind.title} over optimiser steps"
-            svg = series_plot(series, f"training-{len(drawings)}", title, share=kind.share, kept=kept)
+            name = f"training-{len(drawings)}"
+            svg = series_plot(series, name, title, unit=kind.unit, share=kind.share, **marks)
             drawings.append(Drawing(kind.title, Markup(svg)))
     return drawings
 
@@ -175,10 +166,12 @@ def _round_offsets(events: Sequence[Mapping[str, Any]]) -> dict[int, float]:
     return {round_: sum(steps for other, steps in longest.items() if other < round_) for round_ in longest}
 
 
-def _points(events: Sequence[Mapping[str, Any]], key: str, offsets: Mapping[int, float]) -> list[tuple[float, float]]:
+def _points(
+    events: Sequence[Mapping[str, Any]], kind: str, key: str, offsets: Mapping[int, float]
+) -> list[tuple[float, float]]:
     points = [
         (event["step"] + offsets[int(event.get("round") or 1)], event[key])
         for event in events
-        if event.get("event") in ("training", "probe") and event.get("step") is not None and event.get(key) is not None
+        if event.get("event") == kind and event.get("step") is not None and event.get(key) is not None
     ]
     return sorted(points)

@@ -20,7 +20,9 @@ from rlsf.report.figures import curve_rows, headline_figures, training_figures
 from rlsf.report.format import count, number
 from rlsf.report.inputs import ReportInputs
 from rlsf.report.limits import limits
+from rlsf.report.method import how, labels
 from rlsf.report.names import short_name
+from rlsf.report.series import PREFERENCES, Series, online_series
 from rlsf.report.verdict import remarks, verdict
 
 
@@ -51,14 +53,16 @@ def render_report(inputs: ReportInputs) -> str:
             remarks=remarks(comparisons),
             headline_figures=headline_figures(comparisons) if comparisons else [],
             curve_rows=curve_rows(summary),
-            training_figures=training_figures(inputs.events, inputs.checkpoints),
+            training_figures=training_figures(inputs.events, inputs.checkpoints, _pictures(inputs)),
+            how=how(inputs.recipe),
+            labels=labels(inputs.recipe),
             model_name=short_name(inputs.recipe.model.path),
             durations=durations(inputs),
             outcomes=outcome_counts(inputs.outcomes),
             panels=panels(inputs.questions),
             environment=environment_rows(inputs.environment),
             definitions=definitions(summary),
-            limits=limits(inputs.summary, inputs.learned_questions),
+            limits=limits(inputs.summary, inputs.learned_questions, supervised=inputs.recipe.needs_labels),
         )
     )
 
@@ -95,6 +99,11 @@ def environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
         if text:
             rows.append((key.replace("_", " "), text))
     return rows
+
+
+def _pictures(inputs: ReportInputs) -> Sequence[Series]:
+    """What is drawn of the training."""
+    return PREFERENCES if inputs.recipe.online is None else online_series(inputs.events)
 
 
 def _first_mode(comparisons: Sequence[ModeComparison]) -> str:

@@ -69,13 +69,24 @@ class RankingCounts:
 class CheckpointChoice:
     """What one round of training ended with: ``best_step`` is the one whose policy was kept, for ``reason``.
 
-    ``learning_rate`` is the peak that was used, None where that was not recorded.
+    ``learning_rate`` is the peak that was used, None where that was not recorded; ``stopped`` the step at which
+    training was stopped before its end, None where it was not.
     """
 
     steps: int
     best_step: int
     reason: str
     learning_rate: float | None = None
+    stopped: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutCounts:
+    """What online training learned from: ``completions`` in all, of ``prompts`` prompts, in ``steps`` steps."""
+
+    prompts: int
+    completions: int
+    steps: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,9 +95,9 @@ class ReportInputs:
 
     ``summary`` is ``evaluation/summary.json`` (its ``after`` may be missing or None), ``environment`` is
     ``environment.json``, ``events`` are the lines of ``metrics.jsonl``; ``rounds`` and ``checkpoints`` have one
-    entry per self-training round. ``outcomes`` gives, for every evaluated question, whether the greedy answer was
-    right before and after (None: not graded, or not measured). ``learned_questions`` counts the evaluation questions
-    that were also among the prompts learned from.
+    entry per self-training round, ``rollouts`` is there where training was online. ``outcomes`` gives, for every
+    evaluated question, whether the greedy answer was right before and after (None: not graded, or not measured).
+    ``learned_questions`` counts the evaluation questions that were also among the prompts learned from.
     """
 
     name: str
@@ -94,6 +105,7 @@ class ReportInputs:
     environment: Mapping[str, Any]
     summary: Mapping[str, Any] | None = None
     rounds: tuple[RankingCounts, ...] = ()
+    rollouts: RolloutCounts | None = None
     checkpoints: tuple[CheckpointChoice, ...] = ()
     events: tuple[Mapping[str, Any], ...] = ()
     questions: tuple[QuestionView, ...] = ()

@@ -11,9 +11,16 @@ from rlsf.report.format import THIN
 _SATURATED_SHARE = 0.9
 _NOTABLE_SHARE = 0.01
 
-GENERAL = (
+#: Of a policy that had no teacher but itself.
+SELF_TAUGHT = (
     "Confidence is the model's own. A model that is sure of a wrong answer teaches itself that answer: nothing in the"
-    " loop knows the truth, so an evaluation with reference answers is the only safeguard.",
+    " loop knows the truth, so an evaluation with reference answers is the only safeguard."
+)
+SUPERVISED = (
+    "Right answers were learned from: what is measured here is supervised training, no evidence of what a model can"
+    " learn from itself."
+)
+GENERAL = (
     "Intervals cover the choice of questions, not the randomness of training: another seed gives another policy."
     " Judge a recipe by several seeds.",
     "The figures hold for questions like those measured. Nothing is shown about other subjects, formats or languages.",
@@ -22,23 +29,26 @@ GENERAL = (
 )
 
 
-def limits(summary: Mapping[str, Any] | None, learned_questions: int = 0) -> list[str]:
+def limits(summary: Mapping[str, Any] | None, learned_questions: int = 0, *, supervised: bool = False) -> list[str]:
     """Warning signs in what was measured last, then the general limits.
 
-    ``learned_questions``: how many of the questions measured were learned from too.
+    ``learned_questions``: how many of the questions measured were learned from too. ``supervised``: whether gold
+    answers were learned from.
     """
+    teacher = SUPERVISED if supervised else SELF_TAUGHT
     if not summary:
-        return ["Nothing was measured: the run had no questions with reference answers.", *GENERAL[:1]]
+        return ["Nothing was measured: the run had no questions with reference answers.", teacher]
     phase = "after" if summary.get("after") else "before"
     modes: Mapping[str, Any] = summary.get(phase) or {}
     signs = [*_indistinct(summary, phase), *_unusable(modes), *_saturated(modes)]
     if learned_questions:
         signs.insert(
             0,
-            f"{learned_questions} of the questions measured were also learned from, if without their answers: the"
-            " figures after training do not speak of new questions.",
+            f"{learned_questions} of the questions measured were also learned from,"
+            f" {'with' if supervised else 'if without'} their answers: the figures after training do not speak of new"
+            " questions.",
         )
-    return [*signs, *GENERAL]
+    return [*signs, teacher, *GENERAL]
 
 
 def _unusable(modes: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from rlsf.report.comparison import HEADLINE, compare
 from rlsf.report.html import environment_rows
 from rlsf.report.inputs import ReportInputs
 from rlsf.report.limits import limits
+from rlsf.report.method import algorithm, paper, rewards, tags
 from rlsf.report.names import is_hub_id, short_name
 from rlsf.report.verdict import verdict
 
@@ -35,19 +36,22 @@ def model_card(inputs: ReportInputs) -> str:
             front_matter=_front_matter(recipe),
             inputs=inputs,
             recipe=recipe,
+            algorithm=algorithm(recipe),
+            rewards=rewards(recipe),
+            paper=paper(recipe),
             adapter=recipe.lora is not None,
             base=short_name(recipe.model.path),
             prompts=_data_name(recipe.prompts.preset, recipe.prompts.path) or "not recorded",
             measured_on=_data_name(measured.preset, measured.path) if measured else "",
             learning_rate=next(
                 (f"{choice.learning_rate:g}" for choice in inputs.checkpoints if choice.learning_rate is not None),
-                recipe.training.learning_rate,
+                (recipe.online or recipe.training).learning_rate,
             ),
             version=__version__,
             metrics=HEADLINE,
             comparisons=comparisons,
             verdict=verdict(comparisons),
-            limits=limits(inputs.summary, inputs.learned_questions),
+            limits=limits(inputs.summary, inputs.learned_questions, supervised=recipe.needs_labels),
             environment=environment_rows(inputs.environment),
             recipe_yaml=recipe_yaml,
             fence="`" * max(3, *(len(run) + 1 for run in re.findall("`+", recipe_yaml)), 0),
@@ -60,7 +64,7 @@ def _front_matter(recipe: Recipe) -> str:
     fields: dict[str, Any] = {
         "library_name": "peft" if adapter else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["rlsf", "trl", "dpo", "self-feedback", "calibration"],
+        "tags": tags(recipe),
     }
     if is_hub_id(recipe.model.path):
         fields["base_model"] = recipe.model.path

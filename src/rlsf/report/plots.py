@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from rlsf.report.comparison import Estimate, Metric, ModeComparison
+from rlsf.report.format import THIN
 from rlsf.report.svg import AFTER, BEFORE, INK, LINE, MUTED, RIGHT, WRONG, house_style, inline_svg
 
 Curve = Sequence[Mapping[str, Any]]
@@ -157,29 +158,54 @@ def series_plot(
     name: str,
     title: str,
     *,
+    unit: str = "",
     share: bool = False,
     kept: Sequence[float] = (),
+    stopped: Sequence[float] = (),
 ) -> str:
     """Curves over optimiser steps, the second dashed. ``share``: proportions, drawn in per cent. ``kept``: the steps
-    whose policies were kept, marked by dotted lines."""
+    whose policies were kept, marked by dotted lines; ``stopped``: those at which training was stopped, by a line of
+    dots and dashes that says so."""
     with house_style():
         figure = Figure(figsize=(3.1, 2.1))
-        axes = figure.add_axes((0.19, 0.2, 0.77, 0.68))
+        axes = figure.add_axes((0.21, 0.2, 0.75, 0.68))
         for step in kept:
             axes.axvline(step, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
+        for step in stopped:
+            _stop(axes, step)
         for position, (label, points) in enumerate(series.items()):
             _line(axes, points, label, _BEFORE if position % 2 else _AFTER)
         if len(series) > 1:
             axes.legend(loc="lower right", bbox_to_anchor=(1.02, 0.97), ncols=2, labelcolor=MUTED, fontsize=8.5)
         axes.set_xlabel("Optimiser step")
-        axes.margins(y=0.18)
+        axes.set_ylabel(unit)
+        axes.margins(x=0.1 if stopped else 0.05, y=0.18)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10] if share else None))
         if share:
             low, high = axes.get_ylim()
             axes.set_ylim(max(-0.02, low), min(1.02, high))
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="\u202f%"))
+            axes.yaxis.set_major_formatter(_per_cent)
         return inline_svg(figure, name, title)
+
+
+def _per_cent(share: float, _: object = None) -> str:
+    return f"{100 * share + 0.0:.3g}{THIN}%"
+
+
+def _stop(axes: Axes, step: float) -> None:
+    """The line at which curves end, and beyond it the word."""
+    axes.axvline(step, color=WRONG, linewidth=1, linestyle=(0, (5, 2, 1, 2)))
+    axes.annotate(
+        "stopped",
+        (step, 0.03),
+        xycoords=axes.get_xaxis_transform(),
+        xytext=(3, 0),
+        textcoords="offset points",
+        rotation=90,
+        fontsize=7.5,
+        color=MUTED,
+    )
 
 
 def _line(axes: Axes, points: Sequence[tuple[float, float]], label: str, style: Any) -> None:

@@ -1,0 +1,67 @@
+"""How a recipe learns, in words: the algorithm, its rewards, and whether it reads gold answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlsf.recipes.recipe import Recipe
+from rlsf.recipes.registry import RECIPES
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """A training algorithm by its short name, with the arXiv id of its paper."""
+
+    name: str
+    tag: str
+    arxiv: str
+
+
+_DPO = Algorithm("DPO", "dpo", "2305.18290")
+_IPO = Algorithm("IPO", "ipo", "2310.12036")
+_ONLINE = {
+    "grpo": Algorithm("GRPO", "grpo", "2402.03300"),
+    "rloo": Algorithm("RLOO", "rloo", "2402.14740"),
+    "nft": Algorithm("NFT", "nft", "2505.18116"),
+}
+
+
+def algorithm(recipe: Recipe) -> Algorithm:
+    """What turns feedback into an update."""
+    if recipe.online is not None:
+        return _ONLINE[recipe.online.algorithm]
+    return _IPO if recipe.training.loss == "ipo" else _DPO
+
+
+def tags(recipe: Recipe) -> list[str]:
+    """Tags of a model card: the algorithm's, and self-feedback where nothing else teaches."""
+    feedback = "supervised" if recipe.needs_labels else "self-feedback"
+    return ["rlsf", "trl", algorithm(recipe).tag, feedback, "calibration"]
+
+
+def rewards(recipe: Recipe) -> str:
+    """``self_certainty``, or ``correctness + 0.5 x self_certainty``; empty for preferences."""
+    chosen = recipe.online.rewards.chosen if recipe.online else {}
+    return " + ".join(
+        name if section.weight == 1 else f"{section.weight:g} x {name}" for name, section in chosen.items()
+    )
+
+
+def how(recipe: Recipe) -> str:
+    """In a few words: ``GRPO, reward self_certainty``, or ``DPO on preference pairs``."""
+    name = algorithm(recipe).name
+    return f"{name} on preference pairs" if recipe.online is None else f"{name}, reward {rewards(recipe)}"
+
+
+def labels(recipe: Recipe) -> str:
+    """One sentence: whether gold answers were learned from."""
+    if not recipe.needs_labels:
+        return "It learned without labels: gold answers of the prompts were not read, even where the data hold some."
+    needing = " and ".join(recipe.online.rewards.needing_labels) if recipe.online else ""
+    return f"It learned from gold answers (reward {needing}): this is a supervised method, not self-feedback."
+
+
+def paper(recipe: Recipe) -> str:
+    """The paper of a shipped recipe; empty for others."""
+    card = RECIPES.get(recipe.recipe)
+    return "" if card is None else card.paper
