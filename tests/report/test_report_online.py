@@ -183,6 +183,18 @@ def test_the_card_of_a_supervised_policy_says_so(supervised: ReportInputs) -> No
     assert "reward 0.5 x token_entropy + correctness" in card
 
 
+def test_a_warm_up_is_told_for_what_is_called_before_comes_after_it(inputs: ReportInputs, online: ReportInputs) -> None:
+    taught = online_inputs(inputs, rewards={"brier_calibration": {}})
+    assert taught.recipe.online is not None
+    warm_up = taught.recipe.online.warm_up.model_copy(update={"steps": 30})
+    recipe = taught.recipe.model_copy(update={"online": taught.recipe.online.model_copy(update={"warm_up": warm_up})})
+    taught = dataclasses.replace(taught, recipe=recipe)
+    assert "A warm-up of 30 steps on the policy's own completions" in text_of(render_report(taught))
+    assert "| warm-up | 30 steps on its own completions" in model_card(taught)
+    assert "A warm-up of" not in text_of(render_report(online))
+    assert "| warm-up |" not in model_card(online)
+
+
 def test_a_training_that_is_not_finished_is_drawn_without_marks(online: ReportInputs) -> None:
     page = text_of(render_report(dataclasses.replace(online, checkpoints=(), rollouts=None)))
     assert "The probe asks held-out prompts" in page
