@@ -116,6 +116,7 @@ def test_what_would_waste_an_online_run_is_warned_of(
     shown = check(capsys, monkeypatch, *malformed)
     assert "warning: 4 of 4 prompts give all their 3 completions the same reward (brier_calibration)" in shown
     assert "completions are cut" not in shown
+    assert "the same reward" not in check(capsys, monkeypatch, *malformed, "--online.warm_up.steps", "2")
     agreeing = ("--online.rewards.majority_agreement.reward", "share", "--online.max_completion_length", "2")
     shown = check(capsys, monkeypatch, "--prompts", demo_data[0], "--examples", "0", *ONLINE, *agreeing)
     assert "warning: 12 of 12 completions are cut at online.max_completion_length=2 before they end" in shown

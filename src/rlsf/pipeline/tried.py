@@ -94,6 +94,8 @@ def warnings_of(recipe: Recipe, online: OnlineConfig, tried: Tried, engine: Tran
             f"{tried.truncated} of {count} completions are cut at online.max_completion_length="
             f"{online.max_completion_length} before they end: raise it, or they are rewarded for what they do not say"
         )
+    if online.warm_up.steps:  # it changes the form, and with it every reward that looks for one
+        return found
     equal, groups = equal_groups(recipe, online, tried, engine), len(tried.groups)
     if equal >= _MANY_EQUAL * groups:
         rewards = " + ".join(online.rewards.chosen)
