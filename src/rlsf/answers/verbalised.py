@@ -1,8 +1,9 @@
-"""Answers that state a confidence in words, in the form of RLCR (arXiv 2507.16806): tags in a fixed order.
+"""Answers that state a confidence in words.
 
-``<think>`` reasoning ``</think>``, ``<answer>`` answer ``</answer>``, optionally ``<analysis>`` of the uncertainty
-``</analysis>``, ``<confidence>`` a number from 0 to 1 ``</confidence>``, and nothing after it. As published, the
-opening tag of the reasoning may be missing: prompts often end with it.
+The form of RLCR (arXiv 2507.16806) is tags in a fixed order: ``<think>`` reasoning ``</think>``, ``<answer>`` answer
+``</answer>``, optionally ``<analysis>`` of the uncertainty ``</analysis>``, ``<confidence>`` a number from 0 to 1
+``</confidence>``, and nothing after it. As published, the opening tag of the reasoning may be missing: prompts often
+end with it. A shorter form of our own, for small models, is a last line ``Confidence: 0.9`` under whatever is said.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ _FORM = re.compile(
 )
 #: The tags that stand exactly once; the opening one of the reasoning is free.
 TAGS = ("</think>", "<answer>", "</answer>", "<analysis>", "</analysis>", "<confidence>", "</confidence>")
-_CONFIDENCE = re.compile(r"<confidence>([^<]*)</confidence>")
+_CONFIDENCE = re.compile(r"<confidence>(?P<tag>[^<]*)</confidence>|^Confidence:(?P<line>[^\n]*)$", re.MULTILINE)
+_LAST_LINE = re.compile(r"\n[ \t]*Confidence:([^\n]*)\s*\Z")
 _NUMBER = re.compile(r"\s*(?:0|1|0?\.\d+|[01]\.\d*)\s*")
 
 
@@ -49,17 +51,23 @@ def parse_verbalised(text: str, *, analysis: bool = True) -> Verbalised:
     return Verbalised(match["answer"].strip(), confidence, None)
 
 
+def confidence_of_last_line(text: str) -> float | None:
+    """The confidence of a text whose last line is ``Confidence: `` and a number from 0 to 1; None for any other."""
+    match = _LAST_LINE.search(text)
+    return None if match is None else _number(match[1])
+
+
 def stated_confidence(text: str) -> float | None:
-    """The confidence in the last ``<confidence>`` of a text, whatever stands around it; None where that is no number.
+    """The confidence that a text states last, in either form, whatever stands around it; None where it is no number.
 
     An earlier number does not stand in for a last one that cannot be read: it was said of something else.
     """
-    stated = _CONFIDENCE.findall(text)
+    stated = [match["line"] if match["tag"] is None else match["tag"] for match in _CONFIDENCE.finditer(text)]
     return _number(stated[-1]) if stated else None
 
 
 def without_stated_confidence(text: str) -> str:
-    """The text without its ``<confidence>`` parts, whose numbers are no answers."""
+    """The text without the confidences that it states, whose numbers are no answers."""
     return _CONFIDENCE.sub("", text)
 
 

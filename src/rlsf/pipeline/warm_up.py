@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from rlsf.answers.config import AnswerConfig
+from rlsf.answers.find import choose_occurrence
 from rlsf.models import eos_token_ids, load_model
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.manifest import Manifest, finished
@@ -14,9 +15,14 @@ from rlsf.pipeline.training import by_difference
 from rlsf.prompts import render
 from rlsf.prompts.prompt import Prompt
 from rlsf.prompts.rendering import encode_plain
-from rlsf.rewards.forms import drawn_confidence, drawn_grade, grading_in_form, in_rlcr_form
+from rlsf.rewards.forms import (
+    drawn_confidence,
+    drawn_grade,
+    grading_in_form,
+    in_rlcr_form,
+    with_confidence_line,
+)
 from rlsf.rewards.grading import GradingPrompt
-from rlsf.rewards.said import answer_said
 from rlsf.sampling.config import SamplingConfig
 from rlsf.sampling.randomness import derived_seed
 from rlsf.traces import Trace
@@ -84,7 +90,7 @@ def _examples(run: Run, online: OnlineConfig, prompts: list[Prompt], end: int) -
     asked = {prompt.id: prompt for prompt in prompts}
     for traces in read_traces(run.folder.warm_up / "traces"):
         for trace in traces:
-            answer = _answer(run, trace, asked[trace.prompt_id])
+            answer = _as_said(run, trace, asked[trace.prompt_id])
             if answer is None or trace.truncated:
                 continue
             if online.rewards.self_verification is not None:
@@ -93,11 +99,12 @@ def _examples(run: Run, online: OnlineConfig, prompts: list[Prompt], end: int) -
                 yield _of_rlcr(run, online, trace, answer, end)
 
 
-def _answer(run: Run, trace: Trace, prompt: Prompt) -> str | None:
-    """In the recipe's format, which is still to be taught, or where answers usually stand."""
-    return answer_said(trace.text, run.recipe.answer, prompt.choices) or answer_said(
+def _as_said(run: Run, trace: Trace, prompt: Prompt) -> str | None:
+    """The words of the answer: in the recipe's format, which is still to be taught, or where answers usually stand."""
+    found = choose_occurrence(trace.text, run.recipe.answer, prompt.choices) or choose_occurrence(
         trace.text, AnswerConfig(), prompt.choices
     )
+    return None if found is None else trace.text[found.start : found.end]
 
 
 def _of_rlcr(run: Run, online: OnlineConfig, trace: Trace, answer: str, end: int) -> Example:
@@ -105,7 +112,11 @@ def _of_rlcr(run: Run, online: OnlineConfig, trace: Trace, answer: str, end: int
 
     section = online.rewards.brier_calibration
     confidence = drawn_confidence(run.recipe.seed, trace.trace_id)
-    text = in_rlcr_form(trace.text, answer, confidence, analysis=section is None or section.analysis)
+    assert section is not None
+    if section.written == "line":
+        text = with_confidence_line(trace.text, confidence)
+    else:
+        text = in_rlcr_form(trace.text, answer, confidence, analysis=section.analysis)
     return Example(trace.prompt_token_ids.tolist(), [*encode_plain(text, run.tokenizer), end])
 
 

@@ -38,7 +38,11 @@ def build_rewards(
         ),
         "correctness": lambda _: Correctness(answer),
         "brier_calibration": lambda section: BrierCalibration(
-            analysis=section.analysis, form=section.form, malformed=section.malformed
+            analysis=section.analysis,
+            form=section.form,
+            malformed=section.malformed,
+            written=section.written,
+            answer=answer,
         ),
         "self_verification": lambda section: SelfVerification(form=section.form),
     }

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from rlsf.answers import equivalent
-from rlsf.answers.verbalised import parse_verbalised
+from rlsf.answers.config import AnswerConfig
+from rlsf.answers.verbalised import Verbalised, confidence_of_last_line, parse_verbalised
 from rlsf.errors import InputError
-from rlsf.rewards.said import Said, gold_answers, text_of
+from rlsf.rewards.said import Said, answer_said, gold_answers, readable, text_of
 
 
 class BrierCalibration:
@@ -31,9 +32,14 @@ class BrierCalibration:
         analysis: bool = True,
         form: Literal["paper", "published"] = "paper",
         malformed: float | None = None,
+        written: Literal["tags", "line"] = "tags",
+        answer: AnswerConfig | None = None,
     ) -> None:
         if form not in ("paper", "published"):
             raise InputError(f"form={form!r}: use paper or published")
+        if written not in ("tags", "line"):
+            raise InputError(f"written={written!r}: use tags or line")
+        self.written, self.answer = written, readable(answer or AnswerConfig())
         self.analysis, self.form = analysis, form
         self.malformed = {"paper": -1.0, "published": 0.0}[form] if malformed is None else malformed
 
@@ -46,10 +52,11 @@ class BrierCalibration:
     ) -> list[float]:
         """The reward of each completion, as TRL calls it."""
         golds = gold_answers(answer, self)
-        parsed = [parse_verbalised(text_of(said), analysis=self.analysis) for said in completions]
+        options = choices or [None] * len(completions)
+        parsed = [self._parse(text_of(said), of_row) for said, of_row in zip(completions, options, strict=True)]
         right = [
             found.answer is not None and bool(equivalent(found.answer, gold, of_row or ()))
-            for found, gold, of_row in zip(parsed, golds, choices or [None] * len(parsed), strict=True)
+            for found, gold, of_row in zip(parsed, golds, options, strict=True)
         ]
         confidences = [found.confidence for found in parsed]
         if "log_metric" in columns and parsed:
@@ -61,6 +68,14 @@ class BrierCalibration:
             self.malformed if confidence is None else self.of(float(correct), confidence)
             for correct, confidence in zip(right, confidences, strict=True)
         ]
+
+    def _parse(self, text: str, choices: Sequence[str] | None) -> Verbalised:
+        if self.written == "tags":
+            return parse_verbalised(text, analysis=self.analysis)
+        answer, confidence = answer_said(text, self.answer, choices), confidence_of_last_line(text)
+        if answer is None or confidence is None:
+            return Verbalised(None, None, "no answer, or no last line with a confidence")
+        return Verbalised(answer, confidence, None)
 
     def of(self, correct: float, confidence: float) -> float:
         """The reward of a well-formed completion."""

@@ -53,6 +53,10 @@ class BrierSection(RewardSection):
     analysis: bool = True
     """Ask for the part <analysis>."""
     form: Literal["paper", "published"] = "paper"
+    """The scale: c - (q - c)^2 as in the paper, or (format + c + 1 - (q - c)^2) / 2 as in its code."""
+    written: Literal["tags", "line"] = "tags"
+    """Where the confidence stands: in RLCR's tags, or, for small models, in a last line ``Confidence: 0.9`` under an
+    answer in the recipe's format."""
     malformed: float | None = None
     """The reward of a malformed completion; None: -1 in the paper's form, 0 in the published one."""
 

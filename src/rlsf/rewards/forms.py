@@ -6,7 +6,7 @@ import random
 import re
 from decimal import Decimal
 
-from rlsf.answers.verbalised import TAGS
+from rlsf.answers.verbalised import TAGS, without_stated_confidence
 from rlsf.rewards.grading import GRADES, GradeForm
 
 #: What a warm-up draws stated confidences from: the tenths.
@@ -27,13 +27,22 @@ def in_rlcr_form(text: str, answer: str, confidence: float, analysis: bool = Tru
     answer = answer.strip()
     if not answer or _TAG.search(answer):
         raise ValueError(f"answer {answer!r}: it must not be empty nor hold a tag of the form")
-    if not 0.0 <= confidence <= 1.0:
-        raise ValueError(f"confidence {confidence} is not in [0, 1]")
     # Tags are replaced by a space, for a tag taken out of a tag would leave another.
     reasoning = _TAG.sub(" ", text.partition("</think>")[0]).rstrip()
     doubts = f" <analysis>{ANALYSIS}</analysis>" if analysis else ""
-    stated = format(Decimal(repr(abs(float(confidence)))), "f")
-    return f"{reasoning} </think> <answer>{answer}</answer>{doubts} <confidence>{stated}</confidence>"
+    return f"{reasoning} </think> <answer>{answer}</answer>{doubts} <confidence>{_decimal(confidence)}</confidence>"
+
+
+def with_confidence_line(text: str, confidence: float) -> str:
+    """A completion with a last line that states a confidence, which ``confidence_of_last_line`` reads exactly."""
+    return f"{without_stated_confidence(text).rstrip()}\nConfidence: {_decimal(confidence)}"
+
+
+def _decimal(confidence: float) -> str:
+    """A confidence in plain decimal notation; raises ``ValueError`` outside [0, 1]."""
+    if not 0.0 <= confidence <= 1.0:
+        raise ValueError(f"confidence {confidence} is not in [0, 1]")
+    return format(Decimal(repr(abs(float(confidence)))), "f")
 
 
 def drawn_confidence(seed: int, key: str) -> float:
