@@ -2,13 +2,15 @@
 
 usage: divided_training.py FOLDER CASES
 
-CASES is JSON: by name, what the training is given besides the defaults of ``online_runs``.
+CASES is JSON: by name, what the training is given besides the defaults of ``online_runs``. One with ``resumed``, the
+name of an earlier case and a step, goes on from what that case had saved by that step.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,8 +24,11 @@ def train_cases(folder: Path, cases: dict[str, dict[str, Any]]) -> None:
 
     for name, options in cases.items():
         events = Events()
+        resumed = options.pop("resumed", None)
+        if resumed is not None:
+            leave_until(folder / resumed["case"], folder / name, resumed["step"])
         probes: list[int] = []
-        result = train(folder / name, record=events, probed=probes, **options)
+        result = train(folder / name, record=events, probed=probes, resume=True, **options)
         report = {
             "steps": result.steps,
             "best_step": result.best_step,
@@ -33,6 +38,17 @@ def train_cases(folder: Path, cases: dict[str, dict[str, Any]]) -> None:
             "events": list(events.told.values()),
         }
         (folder / name / f"process-{RANK}.json").write_text(json.dumps(report))
+
+
+def leave_until(source: Path, folder: Path, step: int) -> None:
+    """The first process copies the checkpoints of a training up to a step, the others wait."""
+    import torch
+
+    if RANK == "0":
+        for path in (source / "checkpoints").glob("checkpoint-*"):
+            if int(path.name.split("-")[1]) <= step:
+                shutil.copytree(path, folder / "checkpoints" / path.name)
+    torch.distributed.barrier()
 
 
 def divided(folder: Path, cases: dict[str, dict[str, Any]], processes: int = 2) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,7 @@ from peft import PeftModel
 from torch.utils.data import Sampler
 from trl.trainer.utils import split_tensor_dict
 
-from rlsf.errors import InputError
+from rlsf.errors import InputError, ModelError
 from rlsf.sampling.config import SamplingConfig
 from rlsf.sampling.engine import SamplingRequest
 from rlsf.sampling.randomness import derived_seed
@@ -112,8 +112,16 @@ class SeededRollouts(_OnlineTrainer):
         seed = derived_seed(self.rollout_seed, label, self.state.global_step)
         firsts = places[:: self.num_generations]
         requests = [SamplingRequest(self._rows[place]["prompt_id"], tuple(prompt_ids[place]), seed) for place in firsts]
-        with self.accelerator.autocast():
-            groups = list(self._policy_engine.sample(requests, self.rollouts))
+        try:
+            with self.accelerator.autocast():
+                groups = list(self._policy_engine.sample(requests, self.rollouts))
+        except ModelError as error:
+            if not self.state.global_step:
+                raise
+            raise ModelError(
+                f"after {self.state.global_step} training steps completions can no longer be sampled: lower"
+                f" online.learning_rate (now {self.args.learning_rate:g}); {error}"
+            ) from error
         return [trace for group in groups for trace in group]
 
     @property

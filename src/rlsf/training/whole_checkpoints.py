@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.serialization import register_package
 
 from rlsf.errors import ModelError
 from rlsf.training.checkpoints import prune_checkpoints, staged_checkpoint, staging_folder
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     _Trainer = Any  # whichever it is mixed into
 else:
     _Trainer = object
+
+
+def _from_numbered_cpu(storage: Any, location: str) -> Any:
+    """accelerate numbers the one CPU by process, and torch then does not know where an optimiser's state belongs."""
+    return storage if location.startswith("cpu:") else None
+
+
+register_package(100, lambda storage: None, _from_numbered_cpu)
 
 
 class WholeCheckpoints(_Trainer):
