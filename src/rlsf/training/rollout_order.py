@@ -6,7 +6,7 @@ lost when training is resumed, and every process shuffles its own completions, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ class PassSampler(RepeatSampler):
         super().__init__(*args, **kwargs)
         self.current_pass = current_pass
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Generator[int, Any, None]:
         if self.shuffle:
             self.generator.manual_seed((self.seed or 0) + self.current_pass())
         yield from super().__iter__()

@@ -57,8 +57,9 @@ class SeededRollouts(_OnlineTrainer):
             )
         # The trainer's rows are one object a prompt, repeated; what is noted in one completion's is not the others'.
         self._rows = [dict(row) for row in inputs]
-        self._fresh = super()._generate_and_score_completions(self._rows)
-        return self._fresh
+        fresh = super()._generate_and_score_completions(self._rows)
+        self._fresh = fresh
+        return fresh
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """A pass's completions; fresh rollouts are dealt to the optimiser steps anew, whatever TRL's shuffle did."""
@@ -128,7 +129,7 @@ class SeededRollouts(_OnlineTrainer):
     def _policy_engine(self) -> TransformersEngine:
         if self._engine is None:
             require_whole_models(self, "seeded rollouts")
-            policy = self.accelerator.unwrap_model(self.model)
+            policy: Any = self.accelerator.unwrap_model(self.model)
             policy = policy.get_base_model() if isinstance(policy, PeftModel) else policy
             self._engine = TransformersEngine(policy, self.processing_class)
         return self._engine
