@@ -39,16 +39,18 @@ MARKS = ("<!-- table -->", "<!-- end of table -->")
 HEADER = (
     "recipe",
     "labels",
-    "reward, first 5 steps",
-    "last 5",
+    "reward at first",
+    "at last",
     "accuracy before, %",
     "after",
     "ECE before",
     "after",
     "tokens before",
     "after",
-    "step kept",
+    "steps kept",
 )
+#: The same for a terminal.
+SHORT = ("recipe", "labels", "reward", "last", "acc. %", "after", "ECE", "after", "tokens", "after", "steps kept")
 
 
 def one_run(recipe: str, seed: int, questions: int, test: int, layer: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,8 +97,8 @@ def _headline(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: values[name] for name in ("accuracy", "ece", "brier", "auroc", "mean_tokens")}
 
 
-def table(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """One row a recipe: the mean over seeds, and the smallest and largest where there are several."""
+def table(runs: Sequence[Mapping[str, Any]], *, ranges: bool) -> list[list[str]]:
+    """One row a recipe: the mean over seeds, with ``ranges`` the smallest and largest where there are several."""
     rows = []
     for recipe in dict.fromkeys(run["recipe"] for run in runs):
         of_recipe = [run for run in runs if run["recipe"] == recipe]
@@ -106,7 +108,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             if not known:
                 return ""
             mean = format(statistics.fmean(known), form)
-            ends = f" ({min(known):{form}} to {max(known):{form}})" if len(known) > 1 else ""
+            ends = f" ({min(known):{form}} to {max(known):{form}})" if ranges and len(known) > 1 else ""
             return mean + ends
 
         rows.append(
@@ -123,7 +125,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
                     )
                     for phase in ("before", "after")
                 ),
-                ", ".join(f"{run['kept']} of {run['steps']}" for run in of_recipe),
+                ", ".join(f"{run['kept']}/{run['steps']}" for run in of_recipe),
             ]
         )
     return rows
@@ -167,11 +169,10 @@ def main() -> None:
                 f"{time.monotonic() - started:5.0f} s  {run['recipe']}, seed {run['seed']}: {run['reason']}", flush=True
             )
     runs.sort(key=lambda run: (arguments.recipes.index(run["recipe"]), run["seed"]))
-    rows = table(runs)
-    show("online recipes on the bundled model, greedy decoding", list(HEADER), rows)
+    show("online recipes on the bundled model, greedy decoding, means", list(SHORT), table(runs, ranges=False))
     write_json(arguments.json, {"runs": runs, "seconds": time.monotonic() - started})
     if arguments.page is not None:
-        write_page(arguments.page, rows)
+        write_page(arguments.page, table(runs, ranges=True))
 
 
 if __name__ == "__main__":
