@@ -116,6 +116,16 @@ def test_one_token_completions_have_no_advantage(reward: PolicyReward, tmp_path:
         assert entry["grad_norm"] == pytest.approx(0.0, abs=1e-2)
 
 
+def test_advantages_are_scaled_by_the_deviation_of_the_sample(tmp_path: Path) -> None:
+    """TRL's convention: n - 1 in the denominator, plus 1e-4."""
+    reward = Watching()
+    trainer = run("grpo", tmp_path, [reward], steps=1, scale_rewards="group")
+    groups = np.array(reward.seen[0][2], dtype=float).reshape(-1, 4)
+    scale = groups.std(axis=1, ddof=1, keepdims=True) + 1e-4
+    expected = (groups - groups.mean(axis=1, keepdims=True)) / scale
+    assert np.allclose(np.array(trainer._logs["advantages"]).reshape(-1, 4), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_an_adapter_and_gradient_accumulation(tmp_path: Path) -> None:
     reward = Watching()
     adapter = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")

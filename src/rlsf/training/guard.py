@@ -34,6 +34,11 @@ REASONS = {
 }
 
 
+#: Not judged in probes: greedy answers that have become worked solutions are of many near-certain tokens, and their
+#: mean entropy falls by far more than a factor of ten while the policy still samples and learns.
+OF_ROLLOUTS_ALONE = frozenset({"entropy"})
+
+
 @dataclass(frozen=True)
 class Alarm:
     """The sign that stopped training. ``observations`` are batches of rollouts in a row; 0: seen by a probe."""
@@ -83,7 +88,9 @@ class Guard(Selection):
         probe = self.probes[-1]
         if best is not None and self.alarm is None:
             alarms = [
-                Alarm(sign, probe[sign], limit, step) for sign, limit in self._past(probe, self.probes[0]).items()
+                Alarm(sign, probe[sign], limit, step)
+                for sign, limit in self._past(probe, self.probes[0]).items()
+                if sign not in OF_ROLLOUTS_ALONE
             ]
             self.alarm = next(iter(alarms), None) or self._departure(best, probe, step)
         self.stopped = self.stopped or self.alarm is not None

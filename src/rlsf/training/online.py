@@ -28,11 +28,13 @@ from rlsf.training.online_trainers import (
     OnlineNFTTrainer,
     OnlineRLOOTrainer,
     VerifyingGRPOTrainer,
+    VerifyingRLOOTrainer,
 )
 from rlsf.training.policy import low_precision, special_tokens_kept
 from rlsf.training.selection import Probe
 
 _TRAINERS: dict[str, Any] = {"grpo": OnlineGRPOTrainer, "rloo": OnlineRLOOTrainer, "nft": OnlineNFTTrainer}
+_VERIFYING: dict[str, Any] = {"grpo": VerifyingGRPOTrainer, "rloo": VerifyingRLOOTrainer}
 
 
 def train_online(
@@ -138,11 +140,14 @@ def _trainer_of(
     """The trainer's class and the arguments that only it takes."""
     verification = config.rewards.self_verification
     if verification is not None:
-        if config.algorithm != "grpo" or render is None:
-            raise InputError("online.rewards.self_verification needs online.algorithm=grpo, and a renderer of prompts")
+        if config.algorithm not in _VERIFYING or render is None:
+            raise InputError(
+                f"online.rewards.self_verification needs online.algorithm={' or '.join(_VERIFYING)}, and a renderer of"
+                " grading prompts"
+            )
         verdicts = Verdicts(num_generations=config.num_generations, verdict=verification.verdict, answer=answer)
         grading = GradingPrompt(template=verification.template, form=verification.form)
-        return VerifyingGRPOTrainer, {
+        return _VERIFYING[config.algorithm], {
             "verdicts": verdicts,
             "grading": grading,
             "render": render,

@@ -132,8 +132,8 @@ class OnlineConfig(Section):
         forms = (self.rewards.brier_calibration, self.rewards.self_verification)
         if self.warm_up.steps and not any(forms):
             raise ValueError(
-                f"online.warm_up.steps={self.warm_up.steps} teaches a form, which only the rewards brier_calibration and"
-                " self_verification look for: leave it at 0"
+                f"online.warm_up.steps={self.warm_up.steps} teaches a form, which only the rewards brier_calibration"
+                " and self_verification look for: leave it at 0"
             )
         return self
 

@@ -68,7 +68,9 @@ class OnlineNFTTrainer(NegativeAwareLoss, OnlineGRPOTrainer):
     """NFT (arXiv 2505.18116)."""
 
 
-class VerifyingGRPOTrainer(WholeCheckpoints, VitalSigns, MixedVerification, PolicyStatistics, GRPOTrainer):
+class VerifyingGRPOTrainer(MixedVerification, OnlineGRPOTrainer):
     """GRPO over solutions and gradings of them in one batch (RISE, arXiv 2505.13445)."""
 
-    section = "online"
+
+class VerifyingRLOOTrainer(MixedVerification, OnlineRLOOTrainer):
+    """The same by RLOO."""
