@@ -26,8 +26,8 @@ class GuardConfig(SelectionConfig):
     noisy. Probes are of more prompts, always the same, decoded greedily: one is enough."""
     entropy_floor: float | None = Field(default=0.1, gt=0, lt=1)
     """Least part of the start's entropy, of rollouts. Training that works lowers entropy too, and accuracy follows
-    R = b - a e^H (arXiv 2505.22617): at a tenth of the start's H less than a tenth of what it can gain is left, whatever
-    a and b."""
+    R = b - a e^H (arXiv 2505.22617): at a tenth of the start's H less than a tenth of what it can gain is left,
+    whatever a and b."""
     length_limit: float | None = Field(default=3.0, gt=1)
     """Completions this many times as long, or as short, as at the start. A policy that learns to work problems out
     writes more and one that learns to stop writes less, so that length counts only while the last probe agrees less
