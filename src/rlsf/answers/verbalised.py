@@ -18,7 +18,7 @@ _FORM = re.compile(
 )
 #: The tags that stand exactly once; the opening one of the reasoning is free.
 TAGS = ("</think>", "<answer>", "</answer>", "<analysis>", "</analysis>", "<confidence>", "</confidence>")
-_CONFIDENCE = re.compile(r"<confidence>(?P<tag>[^<]*)</confidence>|^Confidence:(?P<line>[^\n]*)$", re.MULTILINE)
+_CONFIDENCE = re.compile(r"<confidence>(?P<tag>[^<]*)</confidence>|^[ \t]*Confidence:(?P<line>[^\n]*)$", re.MULTILINE)
 _LAST_LINE = re.compile(r"\n[ \t]*Confidence:([^\n]*)\s*\Z")
 _NUMBER = re.compile(r"\s*(?:0|1|0?\.\d+|[01]\.\d*)\s*")
 

@@ -44,6 +44,11 @@ def online_stage(run: Run) -> Manifest:
         return done
     kept_out = held_out(run, [prompt.id for prompt in run.prompts])
     targets = probe_targets(run, kept_out)
+    if kept_out and not targets:
+        run.progress.warn(
+            f"none of {len(kept_out)} held-out prompts has an answer to compare with: training goes on without the"
+            " guard, and the last step is kept"
+        )
     learned_from = [prompt for prompt in run.prompts if prompt.id not in set(kept_out)]
     with run.progress.stage("train", online.optimiser_steps(len(learned_from))) as advance:
         result = train_online(

@@ -74,8 +74,13 @@ def sample_stage(
     folder: Path,
     seed: int,
     sampling: SamplingConfig,
+    *,
+    warns: bool = True,
 ) -> Manifest:
-    """Sample traces for ``prompts`` into ``folder``; shards that an interrupted run finished are kept."""
+    """Sample traces for ``prompts`` into ``folder``; shards that an interrupted run finished are kept.
+
+    ``warns``: say how many traces were cut or have no answer.
+    """
     inputs = sampling_inputs(run, model, prompts, seed, sampling)
     done = finished(folder, "sample", inputs)
     if done is not None:
@@ -94,16 +99,25 @@ def sample_stage(
     manifest = Manifest("sample", inputs, {**asdict(total), "shards": len(tasks)})
     run.metrics.record({"event": "sampling", "phase": title, "seconds": time.monotonic() - started, **asdict(total)})
     manifest.write(folder)
-    _warn(run, title, total)
+    if warns:
+        _warn(run, title, total)
     return manifest
 
 
 def require_answers(run: Run, title: str, sampled: Manifest) -> None:
     """Raise ``InputError`` where not one trace has an answer: there is nothing to learn from or to measure."""
     if sampled.counts["without_answer"] == sampled.counts["traces"]:
+        online = run.recipe.online
+        remedy = "look at some with `rlsf check`, then choose the format that they end with"
+        if online is not None and online.warm_up.steps:
+            remedy = (
+                f"online.warm_up.steps={online.warm_up.steps} did not teach it: raise that number, or"
+                " online.warm_up.learning_rate"
+            )
+        elif online is not None and (online.rewards.brier_calibration or online.rewards.self_verification):
+            remedy += ", or teach the form with online.warm_up.steps"
         raise InputError(
-            f"{title}: no trace has an answer in the format answer.format={run.recipe.answer.format}:"
-            " look at some with `rlsf check`, then choose the format that they end with"
+            f"{title}: no trace has an answer in the format answer.format={run.recipe.answer.format}: {remedy}"
         )
 
 

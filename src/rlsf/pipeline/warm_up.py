@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from rlsf.answers.config import AnswerConfig
 from rlsf.answers.find import choose_occurrence
+from rlsf.errors import InputError
 from rlsf.models import eos_token_ids, load_model
 from rlsf.pipeline.context import Run
-from rlsf.pipeline.manifest import Manifest, finished
+from rlsf.pipeline.manifest import Manifest, finished, read_manifest
 from rlsf.pipeline.sampling import read_traces, sample_stage
 from rlsf.pipeline.training import by_difference
 from rlsf.prompts import render
@@ -19,6 +20,7 @@ from rlsf.rewards.forms import (
     drawn_confidence,
     drawn_grade,
     grading_in_form,
+    holds_tag,
     in_rlcr_form,
     with_confidence_line,
 )
@@ -49,18 +51,24 @@ def warm_up_stage(run: Run, online: OnlineConfig) -> Manifest:
             "max_new_tokens": online.max_completion_length,
         }
     )
-    sampled = _sampled(run, prompts, sampling)
-    inputs = {
-        "traces": sampled.digest,
+    said = {
         "warm_up": config.model_dump(mode="json"),
         "rewards": online.rewards.model_dump(mode="json"),
         "seed": run.recipe.seed,
     }
+    known = read_manifest(folder)
+    if known is not None:
+        # Other settings are refused by name here; sampling would refuse the prompts that other steps take.
+        finished(folder, "warm up", {**said, "traces": known.inputs["traces"]})
+    sampled = _sampled(run, prompts, sampling)
+    inputs = {"traces": sampled.digest, **said}
     done = finished(folder, "warm up", inputs)
     if done is not None:
         return done
+    answered = answered_completions(run, prompts)
+    _tell_left_out(run, online, sampled.counts["traces"], len(answered))
     model = cast("PreTrainedModel", load_model(run.recipe.model, for_training=True))
-    examples = list(_examples(run, online, prompts, eos_token_ids(model, run.tokenizer)[0]))
+    examples = list(in_form(run, online, answered, eos_token_ids(model, run.tokenizer)[0]))
     with run.progress.stage("teach the form", config.steps) as advance:
         result = warm_up(
             model=model,
@@ -82,21 +90,48 @@ def warm_up_stage(run: Run, online: OnlineConfig) -> Manifest:
 def _sampled(run: Run, prompts: list[Prompt], sampling: SamplingConfig) -> Manifest:
     seed = derived_seed(run.recipe.seed, "warm up")
     folder = run.folder.warm_up / "traces"
-    return sample_stage(run, "sample for the form", run.recipe.model, prompts, folder, seed, sampling)
+    # That the form is missing is no news before it is taught.
+    return sample_stage(run, "sample for the form", run.recipe.model, prompts, folder, seed, sampling, warns=False)
 
 
-def _examples(run: Run, online: OnlineConfig, prompts: list[Prompt], end: int) -> Iterator[Example]:
-    """Completions that have an answer and an end, in the form; for self-verification solutions as they are as well."""
+class Answered(NamedTuple):
+    """A completion to rewrite."""
+
+    prompt: Prompt
+    trace: Trace
+    answer: str
+    """As it is said, not in its canonical form."""
+
+
+def answered_completions(run: Run, prompts: Sequence[Prompt]) -> list[Answered]:
+    """The sampled completions that have an end, and an answer that can stand in any form."""
     asked = {prompt.id: prompt for prompt in prompts}
-    for traces in read_traces(run.folder.warm_up / "traces"):
-        for trace in traces:
-            answer = _as_said(run, trace, asked[trace.prompt_id])
-            if answer is None or trace.truncated:
-                continue
-            if online.rewards.self_verification is not None:
-                yield from _of_verification(run, online, asked[trace.prompt_id], trace, end)
-            else:
-                yield _of_rlcr(run, online, trace, answer, end)
+    traces = (trace for group in read_traces(run.folder.warm_up / "traces") for trace in group if not trace.truncated)
+    found = ((asked[trace.prompt_id], trace, _as_said(run, trace, asked[trace.prompt_id])) for trace in traces)
+    return [Answered(prompt, trace, said) for prompt, trace, said in found if said and not holds_tag(said)]
+
+
+def _tell_left_out(run: Run, online: OnlineConfig, sampled: int, answered: int) -> None:
+    """Warn of completions that cannot be rewritten; raises ``InputError`` where none can."""
+    wanting = f"an answer and an end within online.max_completion_length={online.max_completion_length} tokens"
+    if not answered:
+        raise InputError(
+            f"teach the form: none of {sampled} completions has {wanting}: look at some with `rlsf check`, then raise"
+            " that budget, or set online.warm_up.steps=0"
+        )
+    if answered < sampled:
+        run.progress.warn(
+            f"teach the form: {sampled - answered} of {sampled} completions are left out, without {wanting}"
+        )
+
+
+def in_form(run: Run, online: OnlineConfig, answered: Sequence[Answered], end: int) -> Iterator[Example]:
+    """Completions in the form that rewards look for; for self-verification solutions as they are as well."""
+    for prompt, trace, answer in answered:
+        if online.rewards.self_verification is not None:
+            yield from _of_verification(run, online, prompt, trace, end)
+        else:
+            yield _of_rlcr(run, online, trace, answer, end)
 
 
 def _as_said(run: Run, trace: Trace, prompt: Prompt) -> str | None:

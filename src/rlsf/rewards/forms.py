@@ -25,12 +25,17 @@ def in_rlcr_form(text: str, answer: str, confidence: float, analysis: bool = Tru
     without further tags. Raises ``ValueError`` for an empty answer or one with tags, and a confidence outside [0, 1].
     """
     answer = answer.strip()
-    if not answer or _TAG.search(answer):
+    if not answer or holds_tag(answer):
         raise ValueError(f"answer {answer!r}: it must not be empty nor hold a tag of the form")
     # Tags are replaced by a space, for a tag taken out of a tag would leave another.
     reasoning = _TAG.sub(" ", text.partition("</think>")[0]).rstrip()
     doubts = f" <analysis>{ANALYSIS}</analysis>" if analysis else ""
     return f"{reasoning} </think> <answer>{answer}</answer>{doubts} <confidence>{_decimal(confidence)}</confidence>"
+
+
+def holds_tag(text: str) -> bool:
+    """Whether a tag of RLCR's form stands in a text, which then cannot be an answer in it."""
+    return _TAG.search(text) is not None
 
 
 def with_confidence_line(text: str, confidence: float) -> str:
