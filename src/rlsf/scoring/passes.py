@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rlsf.errors import ModelError, ResourceError
 from rlsf.sampling.forward import CausalModel
+from rlsf.scoring.measures import Columns, each, joined
 from rlsf.scoring.plan import Plan, Reading, similar_lengths
 from rlsf.scoring.readers import FusedReader, LogitsReader, NotFinite
 from rlsf.tokenstats.parts import StatisticColumns
@@ -25,25 +26,25 @@ def no_columns(device: torch.device) -> StatisticColumns:
 def read_all(
     readings: Sequence[Reading],
     plan: Plan,
-    reader: FusedReader | LogitsReader,
+    reader: FusedReader[Columns] | LogitsReader[Columns],
     causal: CausalModel,
     batch_tokens: int,
-) -> StatisticColumns:
-    """Statistics of the tokens to score of every reading, one reading after the other.
+) -> Columns:
+    """What is measured of the tokens to score of every reading, one reading after the other.
 
     Raises ``ModelError`` naming the reading whose distributions are not finite, ``ResourceError`` out of memory.
     """
     order: list[int] = []
-    parts: list[StatisticColumns] = []
+    parts: list[Columns] = []
     try:
         for numbers, columns in _passes(readings, plan, reader, causal, batch_tokens):
             order += numbers
             parts.append(columns)
     except torch.OutOfMemoryError as error:
         raise ResourceError(f"out of memory while scoring: lower batch_tokens={batch_tokens}") from error
-    together = StatisticColumns(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
-    places = _places_in_order(order, [int(reading.keep.sum()) for reading in readings]).to(together.logprob.device)
-    return StatisticColumns(*(column[places] for column in together))
+    together = joined(parts)
+    places = _places_in_order(order, [int(reading.keep.sum()) for reading in readings]).to(together[0].device)
+    return each(together, lambda column: column[places])
 
 
 def _places_in_order(order: Sequence[int], sizes: Sequence[int]) -> Tensor:
@@ -58,10 +59,10 @@ def _places_in_order(order: Sequence[int], sizes: Sequence[int]) -> Tensor:
 def _passes(
     readings: Sequence[Reading],
     plan: Plan,
-    reader: FusedReader | LogitsReader,
+    reader: FusedReader[Columns] | LogitsReader[Columns],
     causal: CausalModel,
     batch_tokens: int,
-) -> Iterator[tuple[list[int], StatisticColumns]]:
+) -> Iterator[tuple[list[int], Columns]]:
     for batch in plan.whole:
         members = [readings[number] for number in batch]
         with _naming(members), causal.inference():

@@ -1,4 +1,4 @@
-"""Teacher forcing: forward passes over sequences that exist, and the statistics of the tokens asked for.
+"""Teacher forcing: forward passes over sequences that exist, and what is measured of the tokens asked for.
 
 The token at position t is scored by the distribution at t - 1, the one that produced it.
 """
@@ -6,6 +6,7 @@ The token at position t is scored by the distribution at t - 1, the one that pro
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Generic
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,9 @@ from torch import Tensor, nn
 from rlsf.errors import ModelError
 from rlsf.sampling.batching import LOGITS
 from rlsf.sampling.forward import CausalModel
+from rlsf.scoring.measures import Columns, Measure, joined
 from rlsf.scoring.output_head import PostProcessing, UnknownHead, captured_states
-from rlsf.tokenstats.from_hidden import statistics_of_hidden
-from rlsf.tokenstats.from_logits import statistics_of_logits
 from rlsf.tokenstats.head import OutputHead
-from rlsf.tokenstats.parts import StatisticColumns
 
 
 class NotFinite(ModelError):
@@ -28,16 +27,15 @@ class NotFinite(ModelError):
         self.row = row
 
 
-class LogitsReader:
+class LogitsReader(Generic[Columns]):
     """Reads through the model's own logits, in pieces whose logits fit in 256 MiB where the model allows it."""
 
-    def __init__(self, causal: CausalModel, temperature: float = 1.0) -> None:
-        self._causal, self._temperature = causal, temperature
+    def __init__(self, causal: CausalModel, measure: Measure[Columns]) -> None:
+        self._causal, self._measure = causal, measure
 
-    def columns(self, ids: Tensor, keep: Tensor) -> StatisticColumns:
-        """Statistics of the tokens selected by ``keep`` [n, T] of right-padded ``ids`` [n, T], row by row."""
-        parts = [self._piece(ids[rows], keep[rows], places) for rows, places in self._pieces(keep)]
-        return StatisticColumns(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+    def columns(self, ids: Tensor, keep: Tensor) -> Columns:
+        """What is measured of the tokens selected by ``keep`` [n, T] of right-padded ``ids`` [n, T], row by row."""
+        return joined([self._piece(ids[rows], keep[rows], places) for rows, places in self._pieces(keep)])
 
     def _pieces(self, keep: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Some rows and the places of all their selected tokens, or one row and some of the places."""
@@ -51,42 +49,43 @@ class LogitsReader:
             places = LOGITS // self._causal.vocabulary_size if alone else len(wanted)
             yield from ((window, some) for some in wanted.split(max(1, places)))
 
-    def _piece(self, ids: Tensor, keep: Tensor, places: Tensor) -> StatisticColumns:
+    def _piece(self, ids: Tensor, keep: Tensor, places: Tensor) -> Columns:
         inputs = ids[:, : int(places[-1])]
         if self._causal.last_logits_only:
             logits = self._causal.read(inputs, logits_to_keep=places - 1)
         else:
             logits = self._causal.read(inputs)[:, places - 1]
         chosen = keep[:, places]
-        columns = statistics_of_logits(logits[chosen], ids[:, places][chosen], temperature=self._temperature)
-        _require_finite(columns.logsumexp.isfinite(), chosen)
-        return columns
+        selected = logits[chosen]
+        # The largest is NaN where any is; a masked token (-inf) is no fault, a row without any other is.
+        _require_finite(selected.amax(-1).isfinite(), chosen)
+        return self._measure.of_logits(selected, ids[:, places][chosen])
 
 
-class FusedReader:
+class FusedReader(Generic[Columns]):
     """Reads through hidden states and the output embedding: logits are never in memory."""
 
     def __init__(
-        self, causal: CausalModel, layer: nn.Linear, post_processing: PostProcessing, temperature: float = 1.0
+        self, causal: CausalModel, layer: nn.Linear, post_processing: PostProcessing, measure: Measure[Columns]
     ) -> None:
-        self.layer, self.post_processing, self.temperature = layer, post_processing, temperature
+        self.layer, self.post_processing, self.measure = layer, post_processing, measure
         self._causal, self._head = causal, post_processing.head_of(layer)
 
-    def columns(self, ids: Tensor, keep: Tensor) -> StatisticColumns:
-        """Statistics of the tokens selected by ``keep`` [n, T] of right-padded ``ids`` [n, T], row by row."""
+    def columns(self, ids: Tensor, keep: Tensor) -> Columns:
+        """What is measured of the tokens selected by ``keep`` [n, T] of right-padded ``ids`` [n, T], row by row."""
         with captured_states(self.layer) as states:
             self._causal.read(ids[:, :-1])
         return self.columns_of(only_states(states, len(ids)), ids[:, 1:], keep[:, 1:])
 
-    def share(self, prompts: Sequence[Sequence[int]]) -> SharedPrompts:
+    def share(self, prompts: Sequence[Sequence[int]]) -> SharedPrompts[Columns]:
         """Prompts read once for all their completions; equally long ones unless the model can mix lengths."""
         return SharedPrompts(self, self._causal, prompts)
 
-    def columns_of(self, hidden: Tensor, ids: Tensor, keep: Tensor) -> StatisticColumns:
-        """Statistics of selected tokens of ``ids`` [n, T], which the states ``hidden`` [n, T, d] produced."""
+    def columns_of(self, hidden: Tensor, ids: Tensor, keep: Tensor) -> Columns:
+        """What is measured of selected tokens of ``ids`` [n, T], which the states ``hidden`` [n, T, d] produced."""
         states = hidden[keep]
         _require_finite(states.isfinite().all(-1), keep)
-        return statistics_of_hidden(states, self._output_head(), ids[keep], temperature=self.temperature)
+        return self.measure.of_hidden(states, self._output_head(), ids[keep])
 
     def _output_head(self) -> OutputHead:
         """Kept while the layer's weights are the same tensor: it remembers what it has computed of them."""
@@ -95,17 +94,17 @@ class FusedReader:
         return self._head
 
 
-class SharedPrompts:
+class SharedPrompts(Generic[Columns]):
     """Prompts whose states are cached, and the last hidden state of each, which produces first tokens."""
 
-    def __init__(self, reader: FusedReader, causal: CausalModel, prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(self, reader: FusedReader[Columns], causal: CausalModel, prompts: Sequence[Sequence[int]]) -> None:
         self._reader, self._causal = reader, causal
         with captured_states(reader.layer) as states:
             self._prefix = causal.prefill_cached(prompts)
         self._last = only_states(states, len(prompts))[:, -1:]
 
-    def columns(self, prompts: Tensor, ids: Tensor, keep: Tensor) -> StatisticColumns:
-        """Statistics of the tokens selected by ``keep`` [n, T] of right-padded completions ``ids`` [n, T].
+    def columns(self, prompts: Tensor, ids: Tensor, keep: Tensor) -> Columns:
+        """What is measured of the tokens selected by ``keep`` [n, T] of right-padded completions ``ids`` [n, T].
 
         ``prompts`` [n]: the number of the prompt that each continues.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlsf.errors import InputError
 from rlsf.models import ModelConfig, load_model, load_tokenizer
 from rlsf.sampling.forward import CausalModel
+from rlsf.scoring.measures import Columns, Measure, Statistics, TokenSets
 from rlsf.scoring.output_head import last_layer
 from rlsf.scoring.passes import no_columns, read_all
 from rlsf.scoring.plan import Bounds, Positions, Reading, plan, reading_of, trace_windows
@@ -50,7 +51,7 @@ class Scorer:
             raise InputError("an adapter that puts tokens before the prompt cannot be scored: merge it or leave it off")
         self.model, self.tokenizer, self.batch_tokens = model, tokenizer, batch_tokens
         self._causal = CausalModel(model)
-        self._fused: FusedReader | None = None
+        self._fused: FusedReader[Any] | None = None
         self._verdict()
 
     @classmethod
@@ -90,7 +91,8 @@ class Scorer:
     def _score(self, traces: Iterable[Trace], positions: Positions) -> Iterator[Trace]:
         for window in trace_windows(traces, self._bounds(), self.batch_tokens):
             readings = [reading_of(trace, positions) for trace in window]
-            columns = self._columns([reading for reading in readings if reading is not None])
+            present = [reading for reading in readings if reading is not None]
+            columns = self._columns(present, Statistics()) if present else no_columns(self._causal.device)
             statistics = columns.to_token_statistics(self.vocabulary_size)
             start = 0
             for trace, reading in zip(window, readings, strict=True):
@@ -123,7 +125,35 @@ class Scorer:
             raise InputError(f"keep is {kept.dtype}: it must be boolean")
         rows = range(len(ids))
         readings = [self._reading_of_row(row, ids[row], mask[row] != 0, kept[row]) for row in rows if kept[row].any()]
-        return self._columns(readings, temperature)
+        if not readings:
+            return no_columns(self._causal.device)
+        return self._columns(readings, Statistics(temperature))
+
+    def masses(
+        self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]], token_sets: Sequence[Sequence[int]]
+    ) -> np.ndarray:
+        """Probabilities of S sets of tokens to come next after each of N sequences, [N, S] in float64.
+
+        A sequence is given in two parts: what it may share with others, such as a question, and its own. Sequences
+        with the same first part have it read once, where the model allows it; only the states at the ends of
+        sequences meet the output embedding. Raises ``InputError`` for sequences as ``score`` does and for sets that are
+        empty, name a token twice or hold ids outside the vocabulary, ``ModelError`` where distributions are not finite.
+        """
+        if not sequences:
+            return np.empty((0, len(token_sets)))
+        readings = [self._reading_of_end(number, *parts) for number, parts in enumerate(sequences)]
+        measure = TokenSets(tuple(tuple(token_set) for token_set in token_sets))
+        return self._columns(readings, measure).masses.double().cpu().numpy()
+
+    def _reading_of_end(self, number: int, shared: Sequence[int], own: Sequence[int]) -> Reading:
+        """The place after a sequence: what comes there does not matter, so any token stands for it."""
+        # A prompt must hold a token.
+        shared, own = (shared, own) if len(shared) else (own, ())
+        completion = np.array([*own, 0])
+        place = np.arange(len(completion)) == len(own)
+        reading = Reading(f"sequence {number}", np.array(shared, dtype=np.int64), completion, place)
+        self._bounds().check(reading.name, reading.prompt, reading.completion)
+        return reading
 
     def _reading_of_row(self, row: int, ids: np.ndarray, real: np.ndarray, keep: np.ndarray) -> Reading:
         if (keep & ~real).any():
@@ -134,10 +164,8 @@ class Scorer:
         self._bounds().check(reading.name, reading.prompt, reading.completion)
         return reading
 
-    def _columns(self, readings: list[Reading], temperature: float = 1.0) -> StatisticColumns:
-        if not readings:
-            return no_columns(self._causal.device)
-        reader = self._reader(temperature)
+    def _columns(self, readings: list[Reading], measure: Measure[Columns]) -> Columns:
+        reader = self._reader(measure)
         planned = plan(
             readings,
             self.batch_tokens,
@@ -147,13 +175,13 @@ class Scorer:
         )
         return read_all(readings, planned, reader, self._causal, self.batch_tokens)
 
-    def _reader(self, temperature: float) -> FusedReader | LogitsReader:
+    def _reader(self, measure: Measure[Columns]) -> FusedReader[Columns] | LogitsReader[Columns]:
         found = self._verdict().post_processing
         if found is None:
-            return LogitsReader(self._causal, temperature)
-        wanted = (last_layer(self.model), found, temperature)
+            return LogitsReader(self._causal, measure)
+        wanted = (last_layer(self.model), found, measure)
         kept = self._fused
-        if kept is None or (kept.layer, kept.post_processing, kept.temperature) != wanted:
+        if kept is None or (kept.layer, kept.post_processing, kept.measure) != wanted:
             kept = self._fused = FusedReader(self._causal, *wanted)
         return kept
 

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from rlsf.errors import ModelError
 from rlsf.sampling.forward import CausalModel
+from rlsf.scoring.measures import Statistics
 from rlsf.scoring.output_head import PostProcessing, UnknownHead, find_post_processing, last_layer
 from rlsf.scoring.passes import read_all
 from rlsf.scoring.plan import Plan, Reading
@@ -104,9 +105,9 @@ class _Check:
         if isinstance(layer, UnknownHead):
             raise layer
         found = find_post_processing(layer, self._causal.read)
-        reader = FusedReader(self._causal, layer, found)
+        reader = FusedReader(self._causal, layer, found, Statistics())
         fused = reader.columns(self._ids, self._keep)
-        difference = _largest_difference(fused, LogitsReader(self._causal).columns(self._ids, self._keep))
+        difference = _largest_difference(fused, LogitsReader(self._causal, Statistics()).columns(self._ids, self._keep))
         if not difference <= self._tolerance(logits.dtype, layer.weight.dtype):
             return "logits", f"statistics without logits differ by {difference:.2g} nats from those with", None, False
         agreement = f"statistics with and without logits agree to {difference:.2g} nats"
@@ -115,7 +116,7 @@ class _Check:
     def _tolerance(self, *dtypes: torch.dtype) -> float:
         return max(TOLERANCES.get(dtype, 1e-4) for dtype in dtypes) * (1 + self._largest)
 
-    def _can_share(self, reader: FusedReader) -> bool:
+    def _can_share(self, reader: FusedReader[StatisticColumns]) -> bool:
         """Whether completions over the cached states of prompts have the statistics of the whole rows."""
         if not self._causal.has_plain_cache:
             return False
