@@ -1,6 +1,6 @@
 """From preferences or rewards to a policy: what the published objectives add to TRL's trainers.
 
-Light at import: torch, transformers and TRL load with the first use of ``train_preferences`` or ``train_online``.
+Light at import: torch, transformers and TRL load with the first use of one of the functions.
 """
 
 from __future__ import annotations
@@ -12,10 +12,16 @@ if TYPE_CHECKING:
     from rlsf.training.finish import TrainingResult
     from rlsf.training.online import train_online
     from rlsf.training.train import train_preferences
+    from rlsf.training.weighted_sft import train_weighted
 
-_PLACES = {"TrainingResult": "finish", "train_online": "online", "train_preferences": "train"}
+_PLACES = {
+    "TrainingResult": "finish",
+    "train_online": "online",
+    "train_preferences": "train",
+    "train_weighted": "weighted_sft",
+}
 
-__all__ = ["TrainingResult", "train_online", "train_preferences"]
+__all__ = ["TrainingResult", "train_online", "train_preferences", "train_weighted"]
 
 
 def __getattr__(name: str) -> Any:

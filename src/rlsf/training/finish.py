@@ -30,8 +30,10 @@ class TrainingResult:
     learning_rate: float = 0.0
     """The peak learning rate used, also where the configuration says ``auto``."""
     pairs: int = 0
+    examples: int = 0
+    """What was trained on where it is not pairs."""
     too_long: int = 0
-    """Pairs left out because a trace does not fit the model's context."""
+    """Pairs or examples left out because a trace does not fit the model's context."""
 
 
 def starting_point(folder: Path, *, resume: bool) -> Path | None:

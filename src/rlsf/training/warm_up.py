@@ -6,19 +6,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
-from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, TrainerState
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerState
 from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
+from trl.trainer.sft_trainer import SFTTrainer
 
 from rlsf.errors import InputError, ResourceError
 from rlsf.models.facts import context_length
 from rlsf.training.common_options import common_options, learning_rate
 from rlsf.training.policy import low_precision, no_progress_bars, special_tokens_kept
+from rlsf.training.supervised import AS_GIVEN, Example, build_supervised_trainer
 from rlsf.training.warm_up_config import WarmUpConfig
 from rlsf.training.whole_checkpoints import WholeCheckpoints
 
@@ -34,14 +34,6 @@ SUPERVISED_FACTOR = 10
 _SECOND_MOMENT = 0.95
 #: Part of the steps over which the learning rate rises.
 _RISE = 0.1
-_IGNORED = -100
-
-
-class Example(NamedTuple):
-    """A prompt and what is to be said after it, end of sequence included where the policy should stop there."""
-
-    prompt_ids: Sequence[int]
-    completion_ids: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +81,9 @@ def warm_up(
     dtype = None if isinstance(model, PeftModel) else low_precision(model)
     training = model.training
     with special_tokens_kept(model, tokenizer), _forward_kept(model), no_progress_bars():
-        trainer = _build_trainer(model if dtype is None else model.float(), tokenizer, fitting, arguments)
+        rows = [example.row() for example in fitting]
+        full = model if dtype is None else model.float()
+        trainer = build_supervised_trainer(WarmUpTrainer, full, tokenizer, rows, arguments)
         if progress is not None:
             trainer.add_callback(_Told(progress))
         try:
@@ -110,11 +104,7 @@ def warm_up(
 
 
 def _fitting(examples: Sequence[Example], context: int | None) -> list[Example]:
-    fitting = [
-        example
-        for example in examples
-        if context is None or len(example.prompt_ids) + len(example.completion_ids) <= context
-    ]
+    fitting = [example for example in examples if example.fits(context)]
     if not fitting:
         raise InputError(
             f"none of {len(examples)} warm-up examples fits the model's context of {context} tokens: lower"
@@ -135,37 +125,9 @@ def _arguments(config: WarmUpConfig, model: PreTrainedModel, folder: Path, seed:
             "adam_beta2": _SECOND_MOMENT,
             "max_steps": config.steps,
             "per_device_train_batch_size": config.batch_size,
-            "max_length": None,
-            "dataset_kwargs": {"skip_prepare_dataset": True},
+            **AS_GIVEN,
         }
     )
-
-
-def _build_trainer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], arguments: SFTConfig
-) -> WarmUpTrainer:
-    if isinstance(model, PeftModel):
-        model.set_adapter("default")
-    rows = [
-        {
-            "input_ids": [*map(int, prompt), *map(int, completion)],
-            "labels": [_IGNORED] * len(prompt) + [*map(int, completion)],
-        }
-        for prompt, completion in examples
-    ]
-    trainer = WarmUpTrainer(
-        model,
-        args=arguments,
-        train_dataset=Dataset.from_list(rows),
-        # Any id serves: padded positions are masked out of attention and loss.
-        data_collator=DataCollatorForLanguageModeling(pad_token_id=0),
-        processing_class=tokenizer,
-        folder=Path(str(arguments.output_dir)),
-    )
-    # With a tokenizer at hand the transformers trainer would align the model's special tokens with it.
-    trainer.processing_class = None
-    trainer.remove_callback(PrinterCallback)
-    return trainer
 
 
 @contextmanager
