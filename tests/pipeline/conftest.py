@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from rlsf.demo.settings import demo_settings
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.folder import RunFolder
 from rlsf.recipes import Recipe, resolve
 from rlsf.recipes.resolve import merge, parse_overrides
 
-SMALL = {
+#: What every small run has.
+FEW = {
     "sampling": {"branches": 6, "max_new_tokens": 64, "workers": 1, "shard_prompts": 8},
+    "evaluation": {"bootstrap": 100},
+}
+SMALL = {
+    **FEW,
     "ranking": {"threshold": 0.0},
     "training": {
         "max_steps": 6,
@@ -22,21 +28,24 @@ SMALL = {
         "learning_rate": 1e-4,
         "selection": {"prompts": 4, "every": 3},
     },
-    "evaluation": {"bootstrap": 100},
+}
+SMALL_ONLINE = {
+    **FEW,
+    "online": {
+        "max_steps": 4,
+        "prompts_per_step": 2,
+        "num_generations": 4,
+        "max_completion_length": 48,
+        "save_every": 2,
+        "guard": {"prompts": 4, "every": 2},
+    },
 }
 
 
 @pytest.fixture
 def small_recipe(demo_data: tuple[Path, Path]) -> Callable[..., Recipe]:
     """A function from dotted overrides to a small recipe on the bundled model."""
-    from rlsf.demo import MODEL_DIR
-
-    questions, test = demo_data
-    data = {
-        "model": {"path": str(MODEL_DIR)},
-        "prompts": {"path": str(questions)},
-        "evaluation_data": {"path": str(test)},
-    }
+    data = _on_bundled_model(*demo_data)
 
     def build(*overrides: str, name: str = "rlsf-trace") -> Recipe:
         return resolve(name, None, merge(merge(SMALL, data), parse_overrides(overrides)))
@@ -44,7 +53,37 @@ def small_recipe(demo_data: tuple[Path, Path]) -> Callable[..., Recipe]:
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def labelled_data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The questions of ``demo_data`` with gold answers, for methods that learn from these."""
+    from rlsf.demo import write_data
+
+    return write_data(tmp_path_factory.mktemp("labelled-data"), self_training=24, test=16, seed=5, labelled=True)
+
+
+@pytest.fixture(scope="session")
+def small_online(labelled_data: tuple[Path, Path]) -> Callable[..., Recipe]:
+    """A function from dotted overrides to a small recipe that learns online, as the demo sets it up."""
+    data = _on_bundled_model(*labelled_data)
+
+    def build(*overrides: str, name: str = "rlif-self-certainty") -> Recipe:
+        settings = merge(merge(demo_settings(name), SMALL_ONLINE), data)
+        return resolve(name, None, merge(settings, parse_overrides(overrides)))
+
+    return build
+
+
+def _on_bundled_model(questions: Path, test: Path) -> dict[str, dict[str, str]]:
+    from rlsf.demo import MODEL_DIR
+
+    return {
+        "model": {"path": str(MODEL_DIR)},
+        "prompts": {"path": str(questions)},
+        "evaluation_data": {"path": str(test)},
+    }
+
+
+@pytest.fixture(scope="session")
 def open_run() -> Callable[..., Run]:
     """A function that opens a run of a recipe in a folder."""
 
