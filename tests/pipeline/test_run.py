@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from safetensors.numpy import load_file
+from run_files import weights
 
 from rlsf.errors import InputError
 from rlsf.pipeline.context import Run
@@ -23,10 +23,6 @@ from rlsf.traces import TRACE_SCHEMA
 
 Build = Callable[..., Recipe]
 Open = Callable[..., Run]
-
-
-def weights(folder: Path, model: str = "policy") -> dict[str, bytes]:
-    return {name: tensor.tobytes() for name, tensor in load_file(folder / model / "model.safetensors").items()}
 
 
 def trace_rows(folder: Path) -> list[dict]:

@@ -25,7 +25,6 @@ from rlsf.rewards.forms import (
     with_confidence_line,
 )
 from rlsf.rewards.grading import GradingPrompt
-from rlsf.sampling.config import SamplingConfig
 from rlsf.sampling.randomness import derived_seed
 from rlsf.traces import Trace
 
@@ -43,14 +42,6 @@ def warm_up_stage(run: Run, online: OnlineConfig) -> Manifest:
 
     config, folder = online.warm_up, run.folder.warm_up
     prompts = run.prompts[: config.prompts]
-    sampling = run.recipe.sampling.model_copy(
-        update={
-            "strategy": "sampling",
-            "branches": config.completions,
-            "temperature": config.temperature,
-            "max_new_tokens": online.max_completion_length,
-        }
-    )
     said = {
         "warm_up": config.model_dump(mode="json"),
         "rewards": online.rewards.model_dump(mode="json"),
@@ -60,7 +51,7 @@ def warm_up_stage(run: Run, online: OnlineConfig) -> Manifest:
     if known is not None:
         # Other settings are refused by name here; sampling would refuse the prompts that other steps take.
         finished(folder, "warm up", {**said, "traces": known.inputs["traces"]})
-    sampled = _sampled(run, prompts, sampling)
+    sampled = _sampled(run, online, prompts)
     inputs = {"traces": sampled.digest, **said}
     done = finished(folder, "warm up", inputs)
     if done is not None:
@@ -87,7 +78,15 @@ def warm_up_stage(run: Run, online: OnlineConfig) -> Manifest:
     return manifest
 
 
-def _sampled(run: Run, prompts: list[Prompt], sampling: SamplingConfig) -> Manifest:
+def _sampled(run: Run, online: OnlineConfig, prompts: Sequence[Prompt]) -> Manifest:
+    sampling = run.recipe.sampling.model_copy(
+        update={
+            "strategy": "sampling",
+            "branches": online.warm_up.completions,
+            "temperature": online.warm_up.temperature,
+            "max_new_tokens": online.max_completion_length,
+        }
+    )
     seed = derived_seed(run.recipe.seed, "warm up")
     folder = run.folder.warm_up / "traces"
     # That the form is missing is no news before it is taught.
