@@ -40,7 +40,7 @@ def load_model(config: ModelConfig, *, for_training: bool = False) -> PreTrained
         if folder.is_adapter:
             model = _load_adapter(folder, config, dtype, for_training=for_training)
         else:
-            model = _load_full(folder, config, dtype)
+            model = load_full(folder, config, dtype)
         torch.nn.Module.to(model, device)
     except torch.OutOfMemoryError as error:
         raise ResourceError(
@@ -78,14 +78,17 @@ def check_finite(model: torch.nn.Module, name: str) -> None:
             raise ModelError(f"{name}: the weights in {parameter_name} are not finite (NaN or infinity)")
 
 
-def _load_full(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype | None) -> PreTrainedModel:
+def load_full(
+    folder: ModelFolder, config: ModelConfig, dtype: torch.dtype | None, kind: str = "AutoModelForCausalLM"
+) -> PreTrainedModel:
+    """A whole model of one of transformers' kinds, on CPU; raises as ``load_model`` does."""
+    import transformers
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
     folder.require_model()
     try:
         with _quietly():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = getattr(transformers, kind).from_pretrained(
                 str(folder.path),
                 dtype=dtype or "auto",
                 use_safetensors=True,
@@ -165,7 +168,7 @@ def _load_adapter(
     from peft import PeftModel
     from safetensors import SafetensorError
 
-    base = _load_full(find_base(folder, config), config, dtype)
+    base = load_full(find_base(folder, config), config, dtype)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*missing adapter keys")  # an error below

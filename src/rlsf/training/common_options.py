@@ -78,6 +78,18 @@ def lora_config(section: LoraSection) -> LoraConfig:
     )
 
 
+def restore_lora_dropout(model: Any, dropout: float) -> None:
+    """TRL switches all dropout off; the adapters' own was asked for."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Dropout) and ".lora_dropout." in f"{name}.":
+            module.p = dropout
+
+
+def vocabulary_size(model: Any) -> int:
+    """Rows of the embedding table: the token ids that the model can read."""
+    return model.get_input_embeddings().weight.shape[0]
+
+
 def _precision(model: PreTrainedModel) -> dict[str, bool]:
     """bfloat16 mixed precision on accelerators that have it; on CPU only where the weights came in bfloat16."""
     if model.dtype == torch.float16:

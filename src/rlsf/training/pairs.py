@@ -33,19 +33,25 @@ class Pairs:
 
 
 def prepare_pairs(
-    preferences: pa.Table, config: TrainingConfig, *, vocabulary_size: int, max_length: int | None
+    preferences: pa.Table,
+    config: TrainingConfig,
+    *,
+    vocabulary_size: int,
+    max_length: int | None,
+    section: str = "training",
 ) -> Pairs:
     """Preference rows to training examples: the sampled token ids as they are, plus margin and weight where asked.
 
     Pairs with a prompt and trace of more than ``max_length`` tokens together are left out and counted. Raises
-    ``InputError`` for an empty table, a missing column, an empty trace, and ids outside the vocabulary.
+    ``InputError`` for an empty table, a missing column, an empty trace, and ids outside the vocabulary; ``section`` is
+    the recipe's that says what to train, for messages.
     """
     if not preferences.num_rows:
         raise InputError(
             "no preference pairs to train on: lower ranking.threshold or ranking.minimum_gap, or raise"
             " sampling.branches so that more traces can be compared"
         )
-    _require_columns(preferences, config)
+    _require_columns(preferences, config, section)
     _check_tokens(preferences, vocabulary_size)
     columns = {name: preferences.column(name) for name in TOKEN_COLUMNS}
     if config.use_margin:
@@ -64,10 +70,10 @@ def prepare_pairs(
     return Pairs(Dataset(InMemoryTable(kept)), int((~fits).sum()), _digest(kept))
 
 
-def _require_columns(preferences: pa.Table, config: TrainingConfig) -> None:
+def _require_columns(preferences: pa.Table, config: TrainingConfig, section: str) -> None:
     needed = {
         **dict.fromkeys(TOKEN_COLUMNS, "training"),
-        **(dict.fromkeys(("margin",), "training.use_margin") if config.use_margin else {}),
+        **(dict.fromkeys(("margin",), f"{section}.use_margin") if config.use_margin else {}),
         **(dict.fromkeys(CONFIDENCE_COLUMNS, "training.use_weight") if config.use_weight else {}),
     }
     for name, reader in needed.items():

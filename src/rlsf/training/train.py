@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
 from rlsf.errors import InputError
 from rlsf.models.facts import context_length
 from rlsf.training.collator import PairCollator
-from rlsf.training.common_options import lora_config
+from rlsf.training.common_options import lora_config, restore_lora_dropout, vocabulary_size
 from rlsf.training.config import TrainingConfig
 from rlsf.training.finish import TrainingResult, keep_policy, starting_point, train_to_the_best
 from rlsf.training.observer import Progress, Record, TrainingObserver, ignore
@@ -55,7 +54,7 @@ def train_preferences(
     pairs = prepare_pairs(
         preferences,
         config,
-        vocabulary_size=_vocabulary_size(model),
+        vocabulary_size=vocabulary_size(model),
         max_length=arguments.max_length or context_length(model),
     )
     arguments.max_length = None
@@ -112,22 +111,11 @@ def build_trainer(
         # The reference is computed; a second adapter would be saved and loaded in place of the one that trains.
         model.delete_adapter("ref")
     if lora is not None and config.lora is not None:
-        _restore_lora_dropout(trainer.model, config.lora.dropout)
+        restore_lora_dropout(trainer.model, config.lora.dropout)
     return trainer
-
-
-def _vocabulary_size(model: Any) -> int:
-    return model.get_input_embeddings().weight.shape[0]
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """Any id serves: padded positions are masked out of attention and loss."""
     known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
     return next((token for token in known if isinstance(token, int)), 0)
-
-
-def _restore_lora_dropout(model: Any, dropout: float) -> None:
-    """TRL switches all dropout off; the adapters' own was asked for."""
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Dropout) and ".lora_dropout." in f"{name}.":
-            module.p = dropout
