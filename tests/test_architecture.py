@@ -23,8 +23,9 @@ ALLOWED: dict[str, set[str]] = {
     "preferences": {"tokenstats", "answers", "confidence"},
     "rewards": {"tokenstats", "answers", "confidence"},
     "training": {"tokenstats", "answers", "models", "sampling", "scoring", "rewards"},
+    "introspection": {"prompts", "training"},
     "evaluation": {"tokenstats", "answers", "confidence", "prompts"},
-    "recipes": {"answers", "models", "prompts", "sampling", "preferences", "training", "evaluation"},
+    "recipes": {"answers", "models", "prompts", "sampling", "preferences", "training", "evaluation", "introspection"},
     "report": {"tokenstats", "answers", "confidence", "evaluation", "recipes"},
 }
 ALLOWED["pipeline"] = set(ALLOWED)

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from rlsf.errors import InputError
-from rlsf.prompts import Prompt, RenderedPrompt, render
+from rlsf.prompts import Prompt, RenderedPrompt, Turn, render
 from rlsf.prompts.config import RenderConfig
 
 BOS, EOS = 0, 1
@@ -157,3 +157,37 @@ def test_a_template_without_the_question_is_refused() -> None:
 def test_rendering_is_deterministic() -> None:
     tokenizer = tokenizer_with(chat_template=CHAT)
     assert render(CHOICE, tokenizer, RenderConfig()) == render(CHOICE, tokenizer, RenderConfig())
+
+
+# Dialogues
+
+DIALOGUE = Prompt("1", "How many?", turns=(Turn(" 3 of them.\n", "Sure? How many?"), Turn("4", "Again.")))
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        (RenderConfig(), "Q: How many?\nA: 3 of them.\n\nQ: Sure? How many?\nA: 4\n\nQ: Again.\nA:"),
+        (
+            RenderConfig(system="S", few_shot="F", template="{question}\n=> "),
+            "S\n\nF\n\nHow many?\n=> 3 of them.\n\nSure? How many?\n=> 4\n\nAgain.\n=> ",
+        ),
+    ],
+)
+def test_turns_of_a_dialogue_without_a_chat_template(config: RenderConfig, text: str) -> None:
+    assert render(DIALOGUE, tokenizer_with(None), config).text == text
+
+
+def test_turns_of_a_dialogue_are_messages_under_a_chat_template() -> None:
+    tokenizer = tokenizer_with(chat_template=CHAT)
+    rendered = render(DIALOGUE, tokenizer, RenderConfig(system="S"))
+    assert rendered.text == (
+        "<s><|system|>S</s><|user|>How many?</s><|assistant|>3 of them.</s><|user|>Sure? How many?</s>"
+        "<|assistant|>4</s><|user|>Again.</s><|assistant|>"
+    )
+    assert decoded(rendered, tokenizer) == rendered.text
+
+
+def test_gold_is_taken_from_a_dialogue_and_nothing_else() -> None:
+    asked = Prompt("1", "How many?", ("a", "b"), "a", DIALOGUE.turns)
+    assert asked.without_gold() == Prompt("1", "How many?", ("a", "b"), None, DIALOGUE.turns)

@@ -263,9 +263,9 @@ def test_options(tmp_path: Path) -> None:
     assert WeightedSftConfig(epochs=2, batch_size=16).optimiser_steps(33) == 6
     with pytest.raises(ValueError, match="batch_size=16 is not a multiple of device_batch_size=3"):
         WeightedSftConfig(device_batch_size=3)
-    with pytest.raises(ValueError, match="introspection.training.trainer.packing has no effect"):
+    with pytest.raises(ValueError, match=r"introspection\.training\.trainer.packing has no effect"):
         WeightedSftConfig(trainer={"packing": True})
-    with pytest.raises(ValueError, match="unknown option introspection.training.trainer.optm"):
+    with pytest.raises(ValueError, match=r"unknown option introspection\.training\.trainer.optm"):
         WeightedSftConfig(trainer={"optm": "sgd"})
 
 

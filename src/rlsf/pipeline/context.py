@@ -136,7 +136,9 @@ def prompts_to_learn_from(recipe: Recipe) -> list[Prompt]:
 
 def prompts_digest(prompts: Sequence[Prompt]) -> str:
     """Identifies what the model is asked; gold answers do not enter."""
-    return digest([[prompt.id, prompt.question, list(prompt.choices)] for prompt in prompts])
+    turns = {prompt.id: prompt.turns for prompt in prompts if prompt.turns}
+    asked = [[prompt.id, prompt.question, list(prompt.choices)] for prompt in prompts]
+    return digest([asked, turns] if turns else asked)
 
 
 def sampling_inputs(

@@ -3,7 +3,7 @@
 from rlsf.prompts.gold import GoldAnswerError
 from rlsf.prompts.loading import has_gold, load_prompts
 from rlsf.prompts.presets import PRESETS
-from rlsf.prompts.prompt import Prompt
+from rlsf.prompts.prompt import Prompt, Turn
 from rlsf.prompts.rendering import RenderedPrompt, render
 from rlsf.prompts.source import prompt_source, with_defaults
 
@@ -12,6 +12,7 @@ __all__ = [
     "GoldAnswerError",
     "Prompt",
     "RenderedPrompt",
+    "Turn",
     "has_gold",
     "load_prompts",
     "prompt_source",

@@ -33,6 +33,8 @@ class RenderedPrompt:
 def render(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, config: RenderConfig) -> RenderedPrompt:
     """The text and token ids of ``prompt`` under the tokenizer's chat template, or as ``Q: ...\\nA:`` without one.
 
+    Turns of a dialogue follow as messages of the two sides, or as ``Q: ...\\nA: ...`` with a blank line between them.
+
     Raises ``InputError`` for an empty question, for ``chat="always"`` without a chat template, and for a chat
     template that refuses the messages (some know no system role).
     """
@@ -49,7 +51,7 @@ def render(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, config: RenderCon
         text = _chat_text(prompt, body, tokenizer, config)
         ids = encode_plain(text, tokenizer)
     else:
-        text = f"{config.system}\n\n{body}" if config.system else body
+        text = _plain_dialogue(f"{config.system}\n\n{body}" if config.system else body, prompt, config)
         ids = encode_once(text, tokenizer)
     if not ids:
         raise InputError(f"prompt {prompt.id!r}: the tokenizer turns {text[:40]!r} into no tokens")
@@ -71,9 +73,19 @@ def _body(prompt: Prompt, config: RenderConfig, chat: bool) -> str:
     return asked if chat else f"Q: {asked}\nA:"
 
 
+def _plain_dialogue(text: str, prompt: Prompt, config: RenderConfig) -> str:
+    for turn in prompt.turns:
+        space = "" if text[-1:].isspace() else " "
+        text = f"{text}{space}{turn.answer.strip()}\n\n{_body(Prompt(prompt.id, turn.reply), config, chat=False)}"
+    return text
+
+
 def _chat_text(prompt: Prompt, body: str, tokenizer: PreTrainedTokenizerBase, config: RenderConfig) -> str:
     messages = [{"role": "system", "content": config.system}] if config.system else []
     messages.append({"role": "user", "content": body})
+    for turn in prompt.turns:
+        messages.append({"role": "assistant", "content": turn.answer.strip()})
+        messages.append({"role": "user", "content": turn.reply})
     try:
         return render_messages(messages, tokenizer, config.chat_arguments)
     except InputError as error:

@@ -182,7 +182,10 @@ class WeightedTrainer(WholeCheckpoints, SFTTrainer):
 
 
 def weighted_arguments(config: WeightedSftConfig, model: PreTrainedModel, folder: Path, seed: int) -> SFTConfig:
-    """TRL's configuration; ``config.trainer`` wins over every other field. Raises ``InputError`` for what TRL refuses."""
+    """TRL's configuration; ``config.trainer`` wins over every other field.
+
+    Raises ``InputError`` for an option that TRL refuses.
+    """
     device_batch = config.device_batch_size or config.batch_size
     rate = learning_rate(config.learning_rate, config.lora, model)
     options: dict[str, Any] = {
