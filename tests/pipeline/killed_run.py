@@ -19,16 +19,26 @@ from killing import killed_after, start
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.folder import RunFolder
 from rlsf.pipeline.run import run_all
-from rlsf.recipes import resolve
-from rlsf.training import train_preferences  # noqa: F401  children inherit what is imported here
+from rlsf.recipes import Recipe, resolve
+from rlsf.training import online, train, warm_up  # noqa: F401  children inherit what is imported here
 
-#: What a run of two rounds writes on its way, in this order.
-MILESTONES = (
-    "recipe.yaml",
+_BEFORE = (
     "evaluation/before/traces/part-00000.parquet",
     "evaluation/before/traces/manifest.json",
     "evaluation/before/outcomes.parquet",
     "evaluation/before/manifest.json",
+)
+_AFTER = (
+    "policy",
+    "evaluation/after/traces/part-00000.parquet",
+    "evaluation/after/outcomes.parquet",
+    "evaluation/summary.json",
+    "report.html",
+)
+#: What a run of two rounds writes on its way, in this order.
+OF_PREFERENCES = (
+    "recipe.yaml",
+    *_BEFORE,
     *(
         f"{folder}/round-{round_}/{name}"
         for round_ in (1, 2)
@@ -42,14 +52,29 @@ MILESTONES = (
             ("checkpoints", "manifest.json"),
         )
     ),
-    "policy",
-    "evaluation/after/traces/part-00000.parquet",
-    "evaluation/after/outcomes.parquet",
-    "evaluation/summary.json",
-    "report.html",
+    *_AFTER,
+)
+#: What an online run with a warm-up writes.
+OF_ONLINE = (
+    "recipe.yaml",
+    "checkpoints/warm-up/traces/part-00000.parquet",
+    "checkpoints/warm-up/traces/manifest.json",
+    "checkpoints/warm-up/policy",
+    "checkpoints/warm-up/manifest.json",
+    *_BEFORE,
+    "traces/round-1/part-00000.parquet",
+    "traces/round-1/manifest.json",
+    *(f"checkpoints/round-1/checkpoint-{step}" for step in (0, 2, 4)),
+    "checkpoints/round-1/manifest.json",
+    *_AFTER,
 )
 #: Seconds from a milestone to the signal, at most: less after what the end of a stage writes, as the next may be short.
 LATEST, LATEST_AT_THE_END = 0.1, 0.01
+
+
+def milestones(recipe: Recipe) -> tuple[str, ...]:
+    """What a run of a recipe writes on its way, in this order."""
+    return OF_PREFERENCES if recipe.online is None else OF_ONLINE
 
 
 def run_to_the_end(recipe_file: Path, folder: Path) -> None:
@@ -61,7 +86,7 @@ def main() -> None:
     recipe_file, folder, moments = Path(sys.argv[1]), Path(sys.argv[2]), random.Random(int(sys.argv[3]))
     work = partial(run_to_the_end, recipe_file, folder)
     killed = []
-    for milestone in MILESTONES:
+    for milestone in milestones(resolve(None, recipe_file)):
         # One that is there already was reached before the last signal came: its moment is past.
         if (folder / milestone).exists():
             continue

@@ -10,18 +10,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
-from killed_run import MILESTONES
+from killed_run import milestones
+from run_files import events, rows, weights
 
 from rlsf.pipeline.context import Run
-from rlsf.pipeline.metrics import MetricsLog
 from rlsf.pipeline.run import run_all
 from rlsf.recipes import Recipe, to_yaml
 
 SCRIPT = Path(__file__).with_name("killed_run.py")
 #: Where the work of each stage can be seen: a child must have been killed after at least one of them.
-STAGES = (
+OF_PREFERENCES = (
     "evaluation/before/",
     "traces/round-1/",
     "preferences/round-1/",
@@ -31,24 +30,59 @@ STAGES = (
     "checkpoints/round-2/",
     "evaluation/after/",
 )
+OF_ONLINE = (
+    "checkpoints/warm-up/traces/",
+    "checkpoints/warm-up/",
+    "evaluation/before/",
+    "traces/round-1/",
+    "checkpoints/round-1/checkpoint",
+    "evaluation/after/",
+)
+#: Models to compare. Earlier checkpoints may be left over: a run killed after its last one no longer deletes them.
+MODELS_OF_PREFERENCES = (
+    "policy",
+    "checkpoints/round-1/policy",
+    "checkpoints/round-1/checkpoint-6",
+    "checkpoints/round-2/checkpoint-6",
+)
+MODELS_OF_ONLINE = ("policy", "checkpoints/warm-up/policy", "checkpoints/round-1/checkpoint-4")
 
 
-def contents(folder: Path) -> dict[str, object]:
+def contents(folder: Path, models: tuple[str, ...]) -> dict[str, object]:
     """All rows, weights, figures and pages of a run; what depends on the clock is left out."""
-    found: dict[str, object] = {}
-    for path in sorted(folder.rglob("*.parquet")):
-        found[str(path.relative_to(folder))] = pq.read_table(path).to_pylist()
-    # Earlier checkpoints may be left over: a run killed after its last one was written no longer deletes them.
-    for pattern in ("**/policy/model.safetensors", "checkpoints/*/checkpoint-6/model.safetensors", "policy/README.md"):
-        for path in sorted(folder.glob(pattern)):
-            found[str(path.relative_to(folder))] = path.read_bytes()
-    assert len([name for name in found if name.endswith("model.safetensors")]) == 4
-    found["summary"] = json.loads((folder / "evaluation" / "summary.json").read_text())
-    events = MetricsLog(folder / "metrics.jsonl").events()
-    found["events"] = [{key: value for key, value in event.items() if key != "seconds"} for event in events]
     report = (folder / "report.html").read_text()
-    found["report"] = re.sub(r"<summary>Time taken by each stage.*?</details>", "", report, flags=re.DOTALL)
-    return found
+    return {
+        **rows(folder),
+        **{model: weights(folder, model) for model in models},
+        "card": (folder / "policy" / "README.md").read_text(),
+        "summary": json.loads((folder / "evaluation" / "summary.json").read_text()),
+        "events": events(folder),
+        "report": re.sub(r"<summary>Time taken by each stage.*?</details>", "", report, flags=re.DOTALL),
+    }
+
+
+def killed_and_whole_agree(
+    folder: Path, recipe: Recipe, open_run: Callable[..., Run], stages: tuple[str, ...], models: tuple[str, ...]
+) -> None:
+    """Run ``recipe`` once in peace and once with kills, in every one of ``stages``; compare what is left."""
+    folders = [folder / name / "run" for name in ("whole", "killed")]
+    with open_run(recipe, folders[0]) as run:
+        run_all(run)
+    (folder / "recipe.yaml").write_text(to_yaml(recipe))
+    process = subprocess.run(
+        [sys.executable, str(SCRIPT), str(folder / "recipe.yaml"), str(folders[1]), "0"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    killed = json.loads(process.stdout.splitlines()[-1])
+    assert [stage for stage in stages if not any(milestone.startswith(stage) for milestone in killed)] == []
+    assert len(killed) > len(milestones(recipe)) / 2, killed
+    whole, resumed = (contents(place, models) for place in folders)
+    assert whole.keys() == resumed.keys()
+    for name in whole:
+        assert whole[name] == resumed[name], f"{name} differs"
 
 
 @pytest.mark.slow
@@ -58,21 +92,14 @@ def test_a_run_killed_in_every_stage_of_two_rounds_ends_like_one_never_killed(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # outside any repository: a commit made meanwhile would be a difference
     recipe = small_recipe("training.rounds=2")
-    folders = [tmp_path / name / "run" for name in ("whole", "killed")]
-    with open_run(recipe, folders[0]) as run:
-        run_all(run)
-    (tmp_path / "recipe.yaml").write_text(to_yaml(recipe))
-    process = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path / "recipe.yaml"), str(folders[1]), "0"],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
-    killed = json.loads(process.stdout.splitlines()[-1])
-    assert [stage for stage in STAGES if not any(milestone.startswith(stage) for milestone in killed)] == []
-    assert len(killed) > len(MILESTONES) / 2, killed
-    whole, resumed = map(contents, folders)
-    assert whole.keys() == resumed.keys()
-    for name in whole:
-        assert whole[name] == resumed[name], f"{name} differs"
+    killed_and_whole_agree(tmp_path, recipe, open_run, OF_PREFERENCES, MODELS_OF_PREFERENCES)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and process groups")
+def test_an_online_run_killed_in_every_stage_ends_like_one_never_killed(
+    tmp_path: Path, small_online: Callable[..., Recipe], open_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = small_online("online.warm_up.steps=20", "sampling.branches=4", name="rise-verify")
+    killed_and_whole_agree(tmp_path, recipe, open_run, OF_ONLINE, MODELS_OF_ONLINE)
