@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "models": set(),
     "sampling": {"tokenstats", "models"},
     "scoring": {"tokenstats", "models", "sampling"},
+    "judging": {"prompts", "models", "sampling", "scoring"},
     "preferences": {"tokenstats", "answers", "confidence"},
     "rewards": {"tokenstats", "answers", "confidence"},
     "training": {"tokenstats", "answers", "models", "sampling", "scoring", "rewards"},

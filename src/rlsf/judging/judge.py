@@ -1,0 +1,182 @@
+"""P(True): a model says of reasonings, and of answers, whether they are correct."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlsf.judging.config import JudgeConfig
+from rlsf.judging.judgement import Case, Judgement, Said
+from rlsf.judging.statements import statements
+from rlsf.judging.wording import Questions
+from rlsf.judging.words import Spelling, Vocabulary
+from rlsf.models import context_length
+from rlsf.prompts import Prompt, render
+from rlsf.prompts.config import RenderConfig
+from rlsf.sampling.batching import BATCHES_IN_A_WINDOW
+from rlsf.sampling.randomness import trace_uniforms
+from rlsf.scoring import Scorer
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One question as token ids; ``reasoning`` is the number of the reasoning that it is about."""
+
+    reasoning: int
+    about_answer: bool
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is asked of a case, and how many attempts whole reasonings stand beside."""
+
+    case: Case
+    attempts: int
+    asked: tuple[_Asked, ...]
+
+
+class Judge:
+    """Judges the samples of a policy, as a rule by that same policy (CORE-PO, arXiv 2505.17454).
+
+    P(True) of a question is the probability that the model's next words are ``config.true_word``: the sum over its
+    variants as tokens (``rlsf.judging.words``), against ``config.false_word`` where it is renormalised.
+
+    A whole reasoning is judged after M + 1 attempts at the question, drawn once a question by ``seed`` and its id and
+    shown in drawn order: with N = M + 1 samples, as published, each is judged beside the M others and its own place
+    among them; one that was not drawn stands beside M + 1 others. So all samples of a question have one beginning, read
+    once. Where this would not fit the model's context, fewer attempts are shown; a reasoning that does not fit without
+    any has no confidence. Answers are judged given question and reasoning alone, statements given the question and the
+    statements before them.
+
+    ``render`` says whether and how the chat template is applied; its system prompt and examples are for solving, and
+    are left out. Raises ``InputError`` where the tokenizer cannot write the words, and as ``Scorer`` does.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        config: JudgeConfig | None = None,
+        *,
+        render: RenderConfig | None = None,
+        seed: int = 0,
+        batch_tokens: int | None = None,
+    ) -> None:
+        self.config = config or JudgeConfig()
+        given = render or RenderConfig()
+        self._render = RenderConfig(template="{question}", chat=given.chat, chat_arguments=given.chat_arguments)
+        self._tokenizer, self._seed = tokenizer, seed
+        self._scorer = Scorer(model, tokenizer, batch_tokens=batch_tokens)
+        self._words = Vocabulary.of(tokenizer, self.config.true_word, self.config.false_word)
+        context = context_length(model)
+        # The last token of the longest stem must leave room for the one that is asked for.
+        self._limit = None if context is None else context - 1 - max(map(len, self._words.stems))
+
+    def judge(self, cases: Iterable[Case]) -> Iterator[list[Judgement]]:
+        """The judgements of each case, one a reasoning, in the order of the cases.
+
+        Neither the order of cases nor the batch changes a judgement beyond rounding. Holds about eight batches of
+        questions at a time.
+        """
+        window: list[_Plan] = []
+        used = 0
+        for case in cases:
+            plan = self._plan(case)
+            window.append(plan)
+            used += sum(len(asked.ids) for asked in plan.asked)
+            if used >= BATCHES_IN_A_WINDOW * self._scorer.batch_tokens:
+                yield from self._judge(window)
+                window, used = [], 0
+        yield from self._judge(window)
+
+    def _plan(self, case: Case) -> _Plan:
+        questions = Questions(self.config, case)
+        about_answers = [
+            (number, True, questions.about_answer(number, answer))
+            for number, answer in enumerate(case.answers)
+            if answer is not None and self.config.confidence != "reasoning"
+        ]
+        texts, attempts = self._about_reasonings(case, questions) if self.config.confidence != "answer" else ([], 0)
+        found = [_Asked(number, about, self._ids(text)) for number, about, text in [*texts, *about_answers]]
+        # Of a reasoning with one statement that cannot be asked about, none is.
+        too_long = {(one.reasoning, one.about_answer) for one in found if not self._fits(one.ids)}
+        asked = tuple(one for one in found if (one.reasoning, one.about_answer) not in too_long)
+        return _Plan(case, attempts, asked)
+
+    def _about_reasonings(self, case: Case, questions: Questions) -> tuple[list[tuple[int, bool, str]], int]:
+        """(number of the reasoning, False, text) of all there is to ask about them, and beside how many attempts."""
+        present = [number for number, reasoning in enumerate(case.reasonings) if reasoning.strip()]
+        if self.config.reasoning == "statement_wise":
+            return [
+                (number, False, questions.about_statement("".join(parts[:place]), parts[place]))
+                for number in present
+                for parts in [statements(case.reasonings[number])]
+                for place in range(len(parts))
+            ], 0
+        attempts = self._attempts(case, present)
+        while True:
+            texts = [(number, False, questions.about_reasoning(number, attempts)) for number in present]
+            if not attempts or all(self._fits(self._ids(text)) for _, _, text in texts):
+                return texts, len(attempts)
+            attempts = attempts[:-1] if len(attempts) > 2 else []
+
+    def _attempts(self, case: Case, present: Sequence[int]) -> list[int]:
+        """M + 1 of the reasonings, in an order that the seed and the question's id decide; no lone one."""
+        if not self.config.context or len(present) < 2:
+            return []
+        uniforms = trace_uniforms(self._seed, case.prompt_id, 0, len(case.reasonings))
+        drawn = sorted(present, key=lambda number: uniforms[number])
+        return drawn[: self.config.context + 1]
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return render(Prompt("judging", text), self._tokenizer, self._render).token_ids
+
+    def _fits(self, ids: Sequence[int]) -> bool:
+        return self._limit is None or len(ids) <= self._limit
+
+    def _judge(self, plans: Sequence[_Plan]) -> Iterator[list[Judgement]]:
+        sequences: list[tuple[Sequence[int], Sequence[int]]] = []
+        stems = self._words.stems
+        for plan in plans:
+            for ids, shared in _with_beginnings(plan.asked):
+                sequences += [(ids[:shared], (*ids[shared:], *stem)) for stem in stems]
+        masses = self._scorer.masses(sequences, [[token] for token in self._words.tokens])
+        answers = iter(masses.reshape(-1, len(stems), len(self._words.tokens)))
+        for plan in plans:
+            yield self._judgements(plan, [self._said(next(answers), stems) for _ in plan.asked])
+
+    def _said(self, probabilities: np.ndarray, stems: Sequence[Spelling]) -> Said:
+        return Said(*self._words.probabilities(dict(zip(stems, probabilities.tolist(), strict=True))))
+
+    def _judgements(self, plan: _Plan, said: Sequence[Said]) -> list[Judgement]:
+        by_reasoning: dict[tuple[int, bool], list[Said]] = defaultdict(list)
+        for asked, words in zip(plan.asked, said, strict=True):
+            by_reasoning[asked.reasoning, asked.about_answer].append(words)
+        return [
+            Judgement(
+                tuple(by_reasoning[number, False]),
+                next(iter(by_reasoning[number, True]), None),
+                plan.attempts if by_reasoning[number, False] else 0,
+            )
+            for number in range(len(plan.case.reasonings))
+        ]
+
+
+def _with_beginnings(asked: Sequence[_Asked]) -> Iterator[tuple[tuple[int, ...], int]]:
+    """The ids of each question, and with how many of them all questions of its kind in a case begin."""
+    beginnings = {kind: _beginning([one.ids for one in asked if one.about_answer is kind]) for kind in (False, True)}
+    yield from ((one.ids, beginnings[one.about_answer]) for one in asked)
+
+
+def _beginning(sequences: Sequence[tuple[int, ...]]) -> int:
+    """How many tokens all of them begin with: what the first and the last in their order do."""
+    if not sequences:
+        return 0
+    first, last = min(sequences), max(sequences)
+    differing = (place for place, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
+    return next(differing, min(len(first), len(last)))
