@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "scoring": {"tokenstats", "models", "sampling"},
     "judging": {"prompts", "models", "sampling", "scoring"},
     "preferences": {"tokenstats", "answers", "confidence"},
-    "rewards": {"tokenstats", "answers", "confidence"},
+    "rewards": {"tokenstats", "answers", "confidence", "models", "scoring"},
     "training": {"tokenstats", "answers", "models", "sampling", "scoring", "rewards"},
     "introspection": {"prompts", "training"},
     "evaluation": {"tokenstats", "answers", "confidence", "prompts"},

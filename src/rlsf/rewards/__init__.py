@@ -10,6 +10,7 @@ from rlsf.rewards.confidence import AnswerConfidence, TraceConfidence
 from rlsf.rewards.correctness import Correctness
 from rlsf.rewards.internal import SelfCertainty, TokenEntropy, TrajectoryEntropy
 from rlsf.rewards.policy_reward import PolicyReward
+from rlsf.rewards.reward_model import RewardModelScore
 from rlsf.rewards.verification import SelfVerification
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Correctness",
     "MajorityAgreement",
     "PolicyReward",
+    "RewardModelScore",
     "SelfCertainty",
     "SelfVerification",
     "TokenEntropy",

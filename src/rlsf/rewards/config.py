@@ -74,6 +74,16 @@ class VerificationSection(RewardSection):
     """What asks for a grade: ``full``, ``terse``, or a text with {question} and {solution}."""
 
 
+class RewardModelSection(RewardSection):
+    """The score of a reward model."""
+
+    path: str | None = None
+    """A reward model over the policy's vocabulary, a folder or hub id; none: the one that this run trains (the recipe's
+    section ``reward_model``)."""
+    normalise: Literal["none", "whiten"] = "none"
+    """``whiten``: less the mean, divided by the deviation, of the traces on which the reward model was measured."""
+
+
 class RewardsConfig(Section):
     """The rewards that are summed, each with its weight; those left at null are not computed."""
 
@@ -85,6 +95,7 @@ class RewardsConfig(Section):
     correctness: RewardSection | None = None
     brier_calibration: BrierSection | None = None
     self_verification: VerificationSection | None = None
+    reward_model: RewardModelSection | None = None
 
     @property
     def chosen(self) -> dict[str, RewardSection]:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 
 from rlsf.answers.config import AnswerConfig
 from rlsf.errors import InputError
+from rlsf.models import ModelConfig
 from rlsf.rewards.build import build_rewards
 from rlsf.rewards.grading import GradingPrompt
 from rlsf.rewards.verification import Verdicts
@@ -53,6 +54,7 @@ def train_online(
     resume: bool = False,
     progress: Progress = ignore,
     reference: Mapping[str, Any] | None = None,
+    reward_model: ModelConfig | None = None,
 ) -> TrainingResult:
     """Online training from the rewards that ``config`` names; saves the policy of the chosen step.
 
@@ -60,7 +62,8 @@ def train_online(
     rewards look at it, the gold ``answer``; for self-verification also ``question``, and ``render`` turns a grading
     prompt into token ids. ``model`` is trained in place. Checkpoints go to ``folder``; with ``resume``, training goes
     on from the last whole one, and on CPU the weights are then those of a run that was never interrupted, bit for bit.
-    ``reference`` says how the model is loaded once more where ``config.beta`` is not 0.
+    ``reference`` says how the model is loaded once more where ``config.beta`` is not 0, ``reward_model`` which reward
+    model scores completions where ``config.rewards.reward_model`` names none.
 
     Under ``torchrun`` the processes divide each step's completions among them, and the policy is that of one process
     but for rounding. Three settings are not: ``loss_type="bnpo"`` averages over the tokens of a pass, adapters with
@@ -76,7 +79,17 @@ def train_online(
     dtype = low_precision(model)
     with special_tokens_kept(model, tokenizer):
         trainer = build_online_trainer(
-            model, tokenizer, rows, config, answer, folder, seed, guard, render=render, reference=reference or {}
+            model,
+            tokenizer,
+            rows,
+            config,
+            answer,
+            folder,
+            seed,
+            guard,
+            render=render,
+            reference=reference or {},
+            reward_model=reward_model,
         )
         first = trainer.is_world_process_zero()
         trainer.add_callback(
@@ -99,6 +112,7 @@ def build_online_trainer(
     *,
     render: Callable[[str], list[int]] | None = None,
     reference: Mapping[str, Any],
+    reward_model: ModelConfig | None = None,
 ) -> Any:
     """The trainer of ``config.algorithm``; full weights of low precision are held in float32 while they train."""
     adapted = isinstance(model, PeftModel)
@@ -107,7 +121,13 @@ def build_online_trainer(
         model.set_adapter("default")
     elif lora is None and low_precision(model) is not None:
         model = model.float()
-    rewards = build_rewards(config.rewards, tokenizer=tokenizer, answer=answer, num_generations=config.num_generations)
+    rewards = build_rewards(
+        config.rewards,
+        tokenizer=tokenizer,
+        answer=answer,
+        num_generations=config.num_generations,
+        reward_model=reward_model,
+    )
     weights = [section.weight for section in config.rewards.chosen.values()]
     processes = PartialState(cpu=model.device.type == "cpu").num_processes
     trainer_class, extra = _trainer_of(config, answer, render)
