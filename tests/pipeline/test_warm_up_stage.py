@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from run_files import events, manifest, rows, weights
 
 from rlsf.errors import InputError
+from rlsf.models import model_fingerprint
 from rlsf.pipeline import warm_up
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.folder import RunFolder
@@ -232,6 +233,18 @@ def test_a_form_that_nobody_keeps_to_names_the_warm_up(
             run_all(run)
     assert str(raised.value).startswith("evaluate before: no trace has an answer in the format answer.format=regex: ")
     assert str(raised.value).endswith(remedy)
+
+
+def test_a_model_measured_alone_is_measured_as_it_is_given(tmp_path: Path, small_online: Build, open_run: Open) -> None:
+    from rlsf.pipeline.run import evaluate_all
+
+    recipe = small_online(*LINE, "prompts.path=null", "answer.format=auto", "answer.pattern=null", name="rlcr")
+    with open_run(recipe, tmp_path / "run") as run:
+        summary = evaluate_all(run)
+    assert summary["after"] is None
+    measured = manifest(tmp_path / "run", "evaluation/before/traces")["inputs"]["model"]["fingerprint"]
+    assert measured == model_fingerprint(recipe.model)
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_without_an_answer_to_compare_with_the_guard_is_said_to_be_off(

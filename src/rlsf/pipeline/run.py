@@ -7,6 +7,7 @@ from typing import Any
 
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.evaluation import evaluate_stage, summary_stage
+from rlsf.pipeline.introspection import introspection_stage
 from rlsf.pipeline.manifest import Manifest
 from rlsf.pipeline.online import online_stage
 from rlsf.pipeline.ranking import rank_stage
@@ -42,11 +43,14 @@ def warm_up(run: Run) -> None:
 
 
 def learn(run: Run) -> None:
-    """Train the policy, online or from preferences."""
+    """Train the policy: online, from dialogues with itself, or from preferences."""
     if run.recipe.online is not None:
         online_stage(run)
         return
     for round_ in range(1, run.recipe.rounds + 1):
+        if run.recipe.introspection is not None:
+            introspection_stage(run, round_)
+            continue
         sample_round(run, round_)
         rank_stage(run, round_)
         train_stage(run, round_)
@@ -69,9 +73,15 @@ def sample_round(run: Run, round_: int) -> Manifest:
 
 
 def evaluate_all(run: Run) -> dict[str, Any]:
-    """Measure the starting model, and the trained policy where there is one."""
-    warm_up(run)
-    evaluate_stage(run, "before", run.start_config())
+    """Measure the starting model, and the trained policy where there is one.
+
+    Without prompts to learn from nothing is taught either: the model is measured as it is given.
+    """
+    start = run.recipe.model
+    if run.recipe.prompts.path is not None or run.recipe.prompts.preset is not None:
+        warm_up(run)
+        start = run.start_config()
+    evaluate_stage(run, "before", start)
     if run.folder.policy.exists():
         evaluate_stage(run, "after", run.trained_config(run.recipe.rounds))
     return summary_stage(run)

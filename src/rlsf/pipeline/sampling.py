@@ -109,7 +109,7 @@ def require_answers(run: Run, title: str, sampled: Manifest) -> None:
     if sampled.counts["without_answer"] == sampled.counts["traces"]:
         online = run.recipe.online
         remedy = "look at some with `rlsf check`, then choose the format that they end with"
-        if online is not None and online.warm_up.steps:
+        if online is not None and run.folder.warm_policy.exists():
             remedy = (
                 f"online.warm_up.steps={online.warm_up.steps} did not teach it: raise that number, or"
                 " online.warm_up.learning_rate"
