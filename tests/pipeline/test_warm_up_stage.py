@@ -113,6 +113,16 @@ def test_completions_get_tags_around_the_answer_as_it_is_said(
         assert text == f"{reasoning} </think> <answer>{answer}</answer>{doubts} {confidence}{end}"
 
 
+def test_a_confidence_that_is_stated_already_is_no_answer(run_of: Callable[..., Run]) -> None:
+    run = run_of(*TAGS)
+    said = [
+        trace(run, "sum", 0, " The answer is 71. <confidence>0.3</confidence>"),
+        trace(run, "sum", 1, " The answer is 71.\nConfidence: 0.3"),
+    ]
+    assert ["<answer>71</answer>" in text for _, text in taught(run, *said)] == [True, True]
+    assert taught(run, trace(run, "sum", 0, " No idea.\nConfidence: 0.3")) == []
+
+
 def test_solutions_stay_as_they_are_and_are_graded_at_random(run_of: Callable[..., Run], end: str) -> None:
     run = run_of(*LINE, name="rise-verify")
     solution = trace(run, "sum", 0, " 70 + 1 = 71. The answer is 71.")

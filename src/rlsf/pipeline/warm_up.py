@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from rlsf.answers.config import AnswerConfig
 from rlsf.answers.find import choose_occurrence
+from rlsf.answers.verbalised import without_stated_confidence
 from rlsf.errors import InputError
 from rlsf.models import eos_token_ids, load_model
 from rlsf.pipeline.context import Run
@@ -135,10 +136,12 @@ def in_form(run: Run, online: OnlineConfig, answered: Sequence[Answered], end: i
 
 def _as_said(run: Run, trace: Trace, prompt: Prompt) -> str | None:
     """The words of the answer: in the recipe's format, which is still to be taught, or where answers usually stand."""
-    found = choose_occurrence(trace.text, run.recipe.answer, prompt.choices) or choose_occurrence(
-        trace.text, AnswerConfig(), prompt.choices
-    )
-    return None if found is None else trace.text[found.start : found.end]
+    # A confidence that is stated already is a number, too, and no answer.
+    for text, answer in ((trace.text, run.recipe.answer), (without_stated_confidence(trace.text), AnswerConfig())):
+        found = choose_occurrence(text, answer, prompt.choices)
+        if found is not None:
+            return text[found.start : found.end]
+    return None
 
 
 def _of_rlcr(run: Run, online: OnlineConfig, trace: Trace, answer: str, end: int) -> Example:
