@@ -39,8 +39,9 @@ def test_every_method_ends_with_a_table_and_a_report(
 ) -> None:
     folder = tmp_path / "demo"
     assert execute(["demo", "--recipe", name, "--output", str(folder), *FEW, *UNTAUGHT.get(name, ())]) == 0
-    shown = capsys.readouterr().out
+    shown, told = capsys.readouterr()
     assert shown.startswith(f"\nrecipe {name}: ")
+    assert "Loading weights" not in told
     assert ("learns from gold answers: it is a supervised method" in shown) == RECIPES[name].needs_labels
     assert shown.count("CoT-decoding  before") == 1, "no other method is run beside it"
     assert f"report  {folder / 'report.html'}" in shown

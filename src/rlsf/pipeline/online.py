@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def online_stage(run: Run) -> Manifest:
     """Train the policy from rewards of its own completions; the step that is kept is chosen without labels."""
     from rlsf.training import train_online
+    from rlsf.training.policy import no_progress_bars
 
     recipe, online, base = run.recipe, online_config(run), run.start_config()
     folder = run.folder.checkpoints(1)
@@ -50,7 +51,8 @@ def online_stage(run: Run) -> Manifest:
             " guard, and the last step is kept"
         )
     learned_from = [prompt for prompt in run.prompts if prompt.id not in set(kept_out)]
-    with run.progress.stage("train", online.optimiser_steps(len(learned_from))) as advance:
+    # TRL loads the model at the start once more where there is a divergence term.
+    with no_progress_bars(), run.progress.stage("train", online.optimiser_steps(len(learned_from))) as advance:
         result = train_online(
             # An adapter wraps the model and passes on its attributes; the trainer takes either.
             model=cast("PreTrainedModel", load_model(base, for_training=True)),
