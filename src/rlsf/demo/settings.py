@@ -11,5 +11,6 @@ from rlsf.recipes.resolve import merge, read_yaml, resolve
 def demo_settings(recipe: str) -> dict[str, Any]:
     """The settings for the bundled model as a layer of a recipe; raises ``InputError`` for an unknown recipe."""
     layers = read_yaml((resources.files("rlsf.demo") / "demo.yaml").read_text(encoding="utf-8"), "demo.yaml")
-    kind = "preferences" if resolve(recipe).online is None else "online"
+    shipped = resolve(recipe)
+    kind = "online" if shipped.online else "introspection" if shipped.introspection else "preferences"
     return merge(merge(layers["all"], layers[kind]), layers["recipes"].get(recipe) or {})

@@ -14,11 +14,12 @@ from rlsf.evaluation.calibration import (
 )
 from rlsf.evaluation.config import EvaluationConfig, Mode
 from rlsf.evaluation.metrics import Metrics, Sample
-from rlsf.evaluation.modes import Grade, judge_question
+from rlsf.evaluation.modes import Grade, Turns, judge_question
 from rlsf.evaluation.outcomes import OUTCOME_SCHEMA, Outcome, outcomes_to_table, table_to_outcomes
 from rlsf.evaluation.schema import Difference, ModeSummary, Summary
 from rlsf.evaluation.selective import accuracy_at_coverage, aurc, auroc, excess_aurc, risk_coverage
 from rlsf.evaluation.summary import summarise
+from rlsf.evaluation.turns import TurnVerdicts, judge_turns, summarise_turns
 
 __all__ = [
     "OUTCOME_SCHEMA",
@@ -31,6 +32,8 @@ __all__ = [
     "Outcome",
     "Sample",
     "Summary",
+    "TurnVerdicts",
+    "Turns",
     "accuracy_at_coverage",
     "agreement",
     "aurc",
@@ -43,6 +46,7 @@ __all__ = [
     "excess_aurc",
     "histogram",
     "judge_question",
+    "judge_turns",
     "log_loss",
     "outcomes_to_table",
     "percentile_interval",
@@ -51,6 +55,7 @@ __all__ = [
     "resample_counts",
     "risk_coverage",
     "summarise",
+    "summarise_turns",
     "table_to_outcomes",
     "wilson_interval",
 ]

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from rlsf.config import Section
 
-Mode = Literal["greedy", "cot_decoding", "majority"]
+Mode = Literal["greedy", "cot_decoding", "majority", "turns"]
 Coverage = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -16,7 +16,8 @@ class EvaluationConfig(Section):
     """Decoding modes, calibration bins and intervals."""
 
     modes: tuple[Mode, ...] = ("greedy", "cot_decoding", "majority")
-    """``greedy``: the first branch. ``cot_decoding``: the most confident of K. ``majority``: the most frequent of K."""
+    """``greedy``: the first branch. ``cot_decoding``: the most confident of K. ``majority``: the most frequent of K.
+    ``turns``: what the turns of a dialogue settle on, for recipes with ``introspection``."""
     bins: int = Field(default=10, ge=1)
     """Bins of the expected calibration error."""
     coverages: tuple[Coverage, ...] = (0.5, 0.8, 0.9)

@@ -90,17 +90,36 @@ def aggregated(traces: Sequence[Trace], measured: Sequence[float | None], same: 
     return _elected(traces, measured, same, voting.aggregate)
 
 
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """The traces of a dialogue, turn by turn, and the confidence of each. ``weighted``: votes count by confidence."""
+
+    traces: Sequence[Trace]
+    measured: Sequence[float | None]
+    weighted: bool = False
+
+    def choose(self, same: SameAnswer) -> Choice:
+        """What the turns settle on: sequential voting of arXiv 2407.18219 (m1@tk), or the vote by confidence."""
+        return (aggregated if self.weighted else majority)(self.traces, self.measured, same)
+
+
 def choose(
     mode: Mode,
     traces: Sequence[Trace],
     measured: Sequence[float | None],
     same: SameAnswer,
     aggregate: bool = False,
+    turns: Turns | None = None,
 ) -> Choice:
     """What ``mode`` settles on, given the K traces of a question and the confidence of each (None: undefined).
 
-    ``same`` decides which answers are one in a vote; ``aggregate`` as in ``EvaluationConfig``.
+    ``same`` decides which answers are one in a vote; ``aggregate`` as in ``EvaluationConfig``; ``turns`` are what the
+    mode of that name votes over. Raises ``InputError`` where these are missing.
     """
+    if mode == "turns":
+        if turns is None:
+            raise InputError(f"question {traces[0].prompt_id!r} has no turns: leave turns out of evaluation.modes")
+        return turns.choose(same)
     if mode == "greedy":
         return greedy(traces, measured)
     if mode == "majority":
@@ -139,8 +158,9 @@ def judge_question(
     measured: Sequence[float | None],
     config: EvaluationConfig,
     grade: Grade,
+    turns: Turns | None = None,
 ) -> list[Outcome]:
-    """One outcome per mode of ``config``, in its order.
+    """One outcome per mode of ``config``, in its order; ``turns`` are what the mode of that name votes over.
 
     No answer is wrong with confidence 0; an answer for which the signal has no value has confidence 0 and
     ``NO_CONFIDENCE`` as its failure; an undecided grade (None) is wrong and marked as not graded. Raises
@@ -155,7 +175,7 @@ def judge_question(
     verdict = Verdicts(question.gold, question.choices, grade)
     outcomes = []
     for mode in config.modes:
-        choice = choose(mode, traces, measured, verdict.same, config.aggregate)
+        choice = choose(mode, traces, measured, verdict.same, config.aggregate, turns)
         trace = choice.trace
         answer = trace.answer.text if trace.answer else None
         correct = False if answer is None else verdict.of(answer)

@@ -126,10 +126,9 @@ def prompts_to_learn_from(recipe: Recipe) -> list[Prompt]:
     try:
         return load_prompts(recipe.prompts, with_gold=recipe.needs_labels, learned_from=True)
     except GoldAnswerError as error:
-        needing = recipe.online.rewards.needing_labels if recipe.online else []
-        rewards = " and ".join(f"online.rewards.{name}" for name in needing)
+        readers = " and ".join(recipe.label_readers)
         raise InputError(
-            f"recipe {recipe.recipe} learns from gold answers ({rewards}): {error}; `rlsf recipes` lists the"
+            f"recipe {recipe.recipe} learns from gold answers ({readers}): {error}; `rlsf recipes` lists the"
             " recipes that need none"
         ) from error
 

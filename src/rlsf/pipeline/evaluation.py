@@ -9,16 +9,26 @@ import pyarrow.parquet as pq
 
 from rlsf.answers.equivalence import Grader
 from rlsf.confidence import get_signal
-from rlsf.evaluation import judge_question, outcomes_to_table, summarise, table_to_outcomes
+from rlsf.evaluation import (
+    Outcome,
+    judge_question,
+    judge_turns,
+    outcomes_to_table,
+    summarise,
+    summarise_turns,
+    table_to_outcomes,
+)
 from rlsf.files import atomic_path, digest, write_json
 from rlsf.models.config import ModelConfig
 from rlsf.pipeline.context import Run
+from rlsf.pipeline.dialogues import Dialogues, evaluation_dialogues
 from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.ranking import confidences
 from rlsf.pipeline.sampling import read_traces, require_answers, sample_stage
 from rlsf.sampling.randomness import derived_seed
 
 OUTCOMES = "outcomes.parquet"
+TURNS = "turns.json"
 
 
 def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
@@ -33,26 +43,40 @@ def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
     sampled = sample_stage(run, title, model, questions, folder / "traces", seed, sampling)
     if phase == "before":  # a policy that training has silenced is a finding: it is measured as it is
         require_answers(run, title, sampled)
+    dialogues = evaluation_dialogues(run, phase, model) if "turns" in recipe.evaluation.modes else None
     inputs = {
         "traces": sampled.digest,
         "gold": digest([[question.id, question.gold] for question in questions]),
         "signal": recipe.signal,
         "evaluation": recipe.evaluation.model_dump(mode="json"),
+        **({"turns": dialogues.digest} if dialogues else {}),
     }
     done = finished(folder, "evaluate", inputs)
     if done is not None:
         return done
-    signal, outcomes = get_signal(recipe.signal), []
-    with Grader() as grader, run.progress.stage(f"grade {phase}", len(questions)) as advance:
-        for question, traces in zip(questions, read_traces(folder / "traces"), strict=True):
-            measured = confidences(traces, signal, run.tokenizer)
-            outcomes += judge_question(question, traces, measured, recipe.evaluation, grader)
-            advance(1)
+    outcomes = _outcomes(run, phase, dialogues)
     with atomic_path(folder / OUTCOMES) as partial:
         pq.write_table(outcomes_to_table(outcomes), partial, compression="zstd")
     manifest = Manifest("evaluate", inputs, {"questions": len(questions), "outcomes": len(outcomes)})
     manifest.write(folder)
     return manifest
+
+
+def _outcomes(run: Run, phase: str, dialogues: Dialogues | None) -> list[Outcome]:
+    """The outcomes of every question and mode; the figures of dialogues, where there are any, go to a file."""
+    folder, signal = run.folder.evaluation(phase), get_signal(run.recipe.signal)
+    outcomes, verdicts = [], []
+    with Grader() as grader, run.progress.stage(f"grade {phase}", len(run.questions)) as advance:
+        for question, traces in zip(run.questions, read_traces(folder / "traces"), strict=True):
+            measured = confidences(traces, signal, run.tokenizer)
+            turns = dialogues.of(run, question) if dialogues else None
+            outcomes += judge_question(question, traces, measured, run.recipe.evaluation, grader, turns)
+            if turns is not None:
+                verdicts.append(judge_turns(question, turns, grader))
+            advance(1)
+    if verdicts:
+        write_json(folder / TURNS, summarise_turns(verdicts))
+    return outcomes
 
 
 def summary_stage(run: Run) -> dict[str, Any]:

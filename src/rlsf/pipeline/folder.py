@@ -3,6 +3,7 @@
 recipe.yaml  environment.json  metrics.jsonl
 traces/round-1/part-00000.parquet  manifest.json
 preferences/round-1/pairs.parquet  confidences.parquet  manifest.json
+examples/round-1/examples.parquet  manifest.json
 checkpoints/round-1/  checkpoints/warm-up/
 policy/
 evaluation/before/  evaluation/after/  evaluation/summary.json
@@ -123,6 +124,9 @@ class RunFolder(OwnedFolder):
 
     def preferences(self, round_: int) -> Path:
         return self.path / "preferences" / f"round-{round_}"
+
+    def examples(self, round_: int) -> Path:
+        return self.path / "examples" / f"round-{round_}"
 
     def checkpoints(self, round_: int) -> Path:
         return self.path / "checkpoints" / f"round-{round_}"

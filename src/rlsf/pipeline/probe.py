@@ -12,12 +12,16 @@ from rlsf.pipeline.answering import find_answers
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.ranking import confidences
 from rlsf.pipeline.sampling import requests
+from rlsf.prompts.prompt import Prompt
+from rlsf.traces import Trace
 from rlsf.training.config import SelectionConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Probe = Callable[["PreTrainedModel", int], Mapping[str, float]]
+#: From a prompt and the answer given to it to the next turn of the dialogue.
+FollowUp = Callable[[Prompt, str], Prompt]
 
 
 def held_out(run: Run, prompt_ids: Iterable[str]) -> list[str]:
@@ -46,26 +50,37 @@ def surest_answers(answered: Iterable[tuple[str, str | None, float | None]]) -> 
     return {prompt_id: answer for prompt_id, (_, answer) in best.items()}
 
 
-def agreement_probe(run: Run, targets: Mapping[str, str]) -> Probe:
-    """Share of held-out prompts whose greedy answer is the one the earlier policy was surest of, and vital signs."""
+def agreement_probe(run: Run, targets: Mapping[str, str], follow_up: FollowUp | None = None) -> Probe:
+    """Share of held-out prompts whose greedy answer is the one the earlier policy was surest of, and vital signs.
+
+    With ``follow_up`` these are the answers of a second turn; ``agreement_first`` is then the share of the first turn.
+    """
     from rlsf.sampling.transformers_engine import TransformersEngine
     from rlsf.training.vital_signs import vital_signs
 
     prompts = [prompt for prompt in run.prompts if prompt.id in targets]
-    asked = list(requests(run, prompts, run.recipe.seed))
+    wanted = [targets[prompt.id] for prompt in prompts]
     greedy = run.recipe.sampling.model_copy(
         update={"strategy": "cot_decoding", "branches": 1, "continuation": "greedy"}
     )
     choices = [prompt.choices for prompt in prompts]
     signal = get_signal(run.recipe.signal)
 
-    def probe(model: PreTrainedModel, step: int) -> Mapping[str, float]:
-        engine = TransformersEngine(model, run.tokenizer)
-        sampled = list(engine.sample(asked, greedy))
+    def answered(engine: TransformersEngine, asked: Sequence[Prompt]) -> tuple[list[Trace], list[str | None]]:
+        sampled = list(engine.sample(list(requests(run, asked, run.recipe.seed)), greedy))
         traces = find_answers(engine, run.tokenizer, sampled, choices, run.recipe.answer)
-        answers = [trace.answer.text if trace.answer else None for trace in traces]
+        return traces, [trace.answer.text if trace.answer else None for trace in traces]
+
+    def probe(model: PreTrainedModel, step: int) -> Mapping[str, float]:
+        engine, first = TransformersEngine(model, run.tokenizer), {}
+        traces, answers = answered(engine, prompts)
+        if follow_up is not None:
+            first = {"agreement_first": agreement(answers, wanted)}
+            second = [follow_up(prompt, trace.text) for prompt, trace in zip(prompts, traces, strict=True)]
+            traces, answers = answered(engine, second)
         return {
-            "agreement": agreement(answers, [targets[prompt.id] for prompt in prompts]),
+            "agreement": agreement(answers, wanted),
+            **first,
             "confidence": _mean(confidences(traces, signal, run.tokenizer)),
             "prompts": len(prompts),
             **vital_signs(traces, answers),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import model_validator
 
 from rlsf.answers.config import AnswerConfig
 from rlsf.config import Section
 from rlsf.evaluation.config import EvaluationConfig
+from rlsf.introspection.config import IntrospectionConfig
 from rlsf.models.config import ModelConfig
 from rlsf.preferences.config import RankingConfig
 from rlsf.prompts.config import PromptConfig, RenderConfig
 from rlsf.sampling.config import SamplingConfig
 from rlsf.training.config import LoraSection, SelectionConfig, TrainingConfig
 from rlsf.training.online_config import OnlineConfig
+from rlsf.training.weighted_sft_config import WeightedSftConfig
 
 
 class Recipe(Section):
@@ -35,28 +39,61 @@ class Recipe(Section):
     """How preferences become a policy; not used where ``online`` is set."""
     online: OnlineConfig | None = None
     """How the policy learns online, from rewards of completions that it has just sampled; none: from preferences."""
+    introspection: IntrospectionConfig | None = None
+    """How the policy learns from dialogues with itself, in the place of preferences; none: it does not."""
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = 0
 
     @property
     def needs_labels(self) -> bool:
         """Whether gold answers are learned from."""
-        return self.online is not None and bool(self.online.rewards.needing_labels)
+        return bool(self.label_readers)
+
+    @property
+    def label_readers(self) -> list[str]:
+        """What in the recipe learns from gold answers, by its dotted key."""
+        readers = [f"online.rewards.{name}" for name in self.online.rewards.needing_labels] if self.online else []
+        if self.introspection is not None and self.introspection.reward == "gold":
+            readers.append("introspection.reward=gold")
+        return readers
 
     @property
     def lora(self) -> LoraSection | None:
         """The adapters that are trained, None for all weights."""
-        return (self.online or self.training).lora
+        return self._trained.lora
+
+    @property
+    def _trained(self) -> TrainingConfig | OnlineConfig | WeightedSftConfig:
+        """The section of the training that the recipe does."""
+        if self.introspection is not None:
+            return self.introspection.training
+        return self.online or self.training
+
+    @property
+    def learning_rate(self) -> float | Literal["auto"]:
+        """The peak learning rate asked for."""
+        return self._trained.learning_rate
 
     @property
     def selection(self) -> SelectionConfig:
         """What chooses the checkpoint."""
-        return self.training.selection if self.online is None else self.online.guard
+        trained = self._trained
+        return trained.guard if isinstance(trained, OnlineConfig) else trained.selection
 
     @property
     def rounds(self) -> int:
         """Rounds of sampling, ranking and training; one where the policy samples while it learns."""
+        if self.introspection is not None:
+            return self.introspection.rounds
         return self.training.rounds if self.online is None else 1
+
+    @model_validator(mode="after")
+    def _one_way_to_learn(self) -> Recipe:
+        if self.introspection is not None and self.online is not None:
+            raise ValueError("introspection and online are two ways to learn: set one of the two to null")
+        if self.introspection is None and "turns" in self.evaluation.modes:
+            raise ValueError("evaluation.modes: turns needs introspection, which says how they are asked for")
+        return self
 
     @model_validator(mode="after")
     def _answers_can_be_read(self) -> Recipe:

@@ -41,6 +41,11 @@ RECIPES: dict[str, RecipeCard] = {
             "GRPO, reward: RLSF's answer-span disparity of fresh completions",
             "arXiv 2507.21931, online part ours",
         ),
+        RecipeCard(
+            "rise-introspection",
+            "dialogues of attempts, supervised learning weighted by confidence, votes over turns",
+            "arXiv 2407.18219, rewards without labels ours",
+        ),
         RecipeCard("intuitor", "GRPO, reward: self-certainty, with a divergence term", "arXiv 2505.19590"),
         RecipeCard("rlif-self-certainty", "GRPO, reward: self-certainty", "arXiv 2506.17219"),
         RecipeCard("rlif-token-entropy", "GRPO, reward: minus the tokens' mean entropy", "arXiv 2506.17219"),

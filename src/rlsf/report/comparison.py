@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from rlsf.report.format import MISSING, THIN, interval, number
 
-MODE_NAMES = {"greedy": "Greedy", "cot_decoding": "CoT-decoding", "majority": "Majority"}
+MODE_NAMES = {"greedy": "Greedy", "cot_decoding": "CoT-decoding", "majority": "Majority", "turns": "Turns"}
 Judgement = Literal["better", "worse", "unclear", "neutral"]
 
 

@@ -1,0 +1,75 @@
+"""Dialogues of a policy with itself: how a turn is asked for, and the turns of a whole dialogue at inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from rlsf.confidence import get_signal
+from rlsf.evaluation import Turns
+from rlsf.files import digest
+from rlsf.introspection.config import IntrospectionConfig
+from rlsf.introspection.dialogue import next_turn
+from rlsf.models import configured_context_length, load_model_config
+from rlsf.models.config import ModelConfig
+from rlsf.pipeline.context import Run
+from rlsf.pipeline.ranking import confidences
+from rlsf.pipeline.sampling import read_traces, sample_stage
+from rlsf.prompts import render
+from rlsf.prompts.prompt import Prompt
+from rlsf.sampling.config import SamplingConfig
+from rlsf.sampling.randomness import derived_seed
+from rlsf.traces import Trace
+
+
+def introspection_config(run: Run) -> IntrospectionConfig:
+    """The section ``introspection``, which this run has."""
+    assert run.recipe.introspection is not None
+    return run.recipe.introspection
+
+
+def turn_sampling(run: Run, samples: int) -> SamplingConfig:
+    """How so many attempts of a turn are sampled."""
+    return run.recipe.sampling.model_copy(
+        update={"strategy": "sampling", "branches": samples, "temperature": introspection_config(run).temperature}
+    )
+
+
+def asker(run: Run, model: ModelConfig) -> Callable[[Prompt, Sequence[str]], Prompt]:
+    """From a prompt and the answers given so far to what ``model`` sees in the next turn, which fits its context."""
+    introspection, context = introspection_config(run), configured_context_length(load_model_config(model))
+    room = run.recipe.sampling.max_new_tokens
+
+    def fits(prompt: Prompt) -> bool:
+        return context is None or len(render(prompt, run.tokenizer, run.recipe.render).token_ids) + room <= context
+
+    return lambda prompt, answers: next_turn(prompt, answers, introspection.feedback, introspection.window, fits)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogues:
+    """The turns of every evaluation question, and what identifies them."""
+
+    traces: dict[str, list[Trace]]
+    digest: str
+
+    def of(self, run: Run, question: Prompt) -> Turns:
+        """The turns of one question, with the signal's confidences."""
+        traces = self.traces[question.id]
+        measured = confidences(traces, get_signal(run.recipe.signal), run.tokenizer)
+        return Turns(traces, measured, weighted=introspection_config(run).vote == "confidence")
+
+
+def evaluation_dialogues(run: Run, phase: str, model: ModelConfig) -> Dialogues:
+    """Ask the evaluation questions for all turns, whatever is answered: nobody says when an answer is right."""
+    introspection, ask = introspection_config(run), asker(run, model)
+    folder, stages = run.folder.evaluation(phase) / "turns", []
+    traces: dict[str, list[Trace]] = {question.id: [] for question in run.questions}
+    for turn in range(1, introspection.turns + 1):
+        asked = [ask(question, [trace.text for trace in traces[question.id]]) for question in run.questions]
+        title, seed = f"evaluate {phase}, turn {turn}", derived_seed(run.recipe.seed, "turns", turn)
+        place = folder / f"turn-{turn}"
+        stages.append(sample_stage(run, title, model, asked, place, seed, turn_sampling(run, 1)).digest)
+        for (trace,) in read_traces(place):
+            traces[trace.prompt_id].append(replace(trace, index=turn - 1))
+    return Dialogues(traces, digest([stages, introspection.vote]))
