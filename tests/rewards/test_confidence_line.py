@@ -54,11 +54,13 @@ def test_what_is_written_is_read_back_by_reward_and_signal(text: str, confidence
     assert get_signal("verbalised").confidence(said_as_trace(said)) == confidence
 
 
-@given(text=TEXTS)
-def test_a_last_line_that_the_reward_reads_is_read_by_the_signal(text: str) -> None:
-    confidence = confidence_of_last_line(text)
-    if confidence is not None:
-        assert stated_confidence(text) == confidence
+@given(
+    text=TEXTS, indent=st.text(" \t", max_size=2), number=st.sampled_from(["0.9", "1", ".5 ", "1.5", "sure", "0.5 "])
+)
+def test_a_last_line_that_the_reward_reads_is_read_by_the_signal(text: str, indent: str, number: str) -> None:
+    said = f"{text}\n{indent}Confidence: {number}"
+    assert confidence_of_last_line(said) == stated_confidence(said)
+    assert (confidence_of_last_line(said) is None) == (number in ("1.5", "sure"))
 
 
 @given(text=st.text(alphabet="abc 7.\n", max_size=20), first=CONFIDENCES, second=CONFIDENCES)
