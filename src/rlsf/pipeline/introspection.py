@@ -237,7 +237,7 @@ def _probe_targets(run: Run, round_: int, kept_out: Sequence[str]) -> dict[str, 
 
 
 def _follow_up(run: Run, round_: int) -> FollowUp | None:
-    """The probe looks at the second turn, which is what is learned here; where there is one."""
+    """The probe asks for a second turn as well, where dialogues have one."""
     if len(introspection_config(run).samples) == 1:
         return None
     ask = asker(run, run.policy_config(round_))

@@ -53,7 +53,8 @@ def surest_answers(answered: Iterable[tuple[str, str | None, float | None]]) -> 
 def agreement_probe(run: Run, targets: Mapping[str, str], follow_up: FollowUp | None = None) -> Probe:
     """Share of held-out prompts whose greedy answer is the one the earlier policy was surest of, and vital signs.
 
-    With ``follow_up`` these are the answers of a second turn; ``agreement_first`` is then the share of the first turn.
+    With ``follow_up`` two turns are asked for, as at inference, where they vote: ``agreement`` is then the mean of
+    ``agreement_first`` and ``agreement_second``, and the rest is measured on the second turn.
     """
     from rlsf.sampling.transformers_engine import TransformersEngine
     from rlsf.training.vital_signs import vital_signs
@@ -72,15 +73,16 @@ def agreement_probe(run: Run, targets: Mapping[str, str], follow_up: FollowUp | 
         return traces, [trace.answer.text if trace.answer else None for trace in traces]
 
     def probe(model: PreTrainedModel, step: int) -> Mapping[str, float]:
-        engine, first = TransformersEngine(model, run.tokenizer), {}
+        engine = TransformersEngine(model, run.tokenizer)
         traces, answers = answered(engine, prompts)
+        agreed = {"agreement": agreement(answers, wanted)}
         if follow_up is not None:
-            first = {"agreement_first": agreement(answers, wanted)}
             second = [follow_up(prompt, trace.text) for prompt, trace in zip(prompts, traces, strict=True)]
             traces, answers = answered(engine, second)
+            turns = agreed["agreement"], agreement(answers, wanted)
+            agreed = {"agreement": sum(turns) / 2, "agreement_first": turns[0], "agreement_second": turns[1]}
         return {
-            "agreement": agreement(answers, wanted),
-            **first,
+            **agreed,
             "confidence": _mean(confidences(traces, signal, run.tokenizer)),
             "prompts": len(prompts),
             **vital_signs(traces, answers),

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -15,7 +16,7 @@ from rlsf.errors import InputError
 from rlsf.evaluation import table_to_outcomes
 from rlsf.files import read_json, write_text
 from rlsf.pipeline.context import Run
-from rlsf.pipeline.evaluation import OUTCOMES
+from rlsf.pipeline.evaluation import OUTCOMES, TURNS
 from rlsf.pipeline.manifest import read_manifest
 from rlsf.pipeline.ranking import PAIRS, confidences, pieces_of
 from rlsf.pipeline.sampling import read_traces
@@ -25,6 +26,7 @@ from rlsf.report import (
     BranchSet,
     BranchView,
     CheckpointChoice,
+    DialogueCounts,
     QuestionView,
     RankingCounts,
     ReportInputs,
@@ -59,6 +61,8 @@ def gather(run: Run, grader: Grader) -> ReportInputs:
         summary=read_json(run.folder.summary_file) if run.folder.summary_file.exists() else None,
         rounds=tuple(counts for round_ in rounds if (counts := ranking_counts(run, round_)) is not None),
         rollouts=rollout_counts(run),
+        dialogues=tuple(counts for round_ in rounds if (counts := dialogue_counts(run, round_)) is not None),
+        turns=turn_figures(run),
         checkpoints=tuple(choice for round_ in rounds if (choice := checkpoint_choice(run, round_)) is not None),
         events=tuple(run.metrics.events()),
         questions=(*_held_out(run, outcomes, grader), *_training(run)),
@@ -81,6 +85,21 @@ def ranking_counts(run: Run, round_: int) -> RankingCounts | None:
         pairs=counts["pairs"],
         prompts_with_pairs=counts["prompts"] - counts["prompts_without_pairs"],
     )
+
+
+def dialogue_counts(run: Run, round_: int) -> DialogueCounts | None:
+    """How a round of dialogues became examples, None before it did, or where there are none."""
+    manifest = read_manifest(run.folder.examples(round_))
+    if manifest is None:
+        return None
+    names = ("prompts", "first_successes", "longer", "improved", "examples")
+    return DialogueCounts(**{name: manifest.counts[name] for name in names})
+
+
+def turn_figures(run: Run) -> dict[str, dict[str, Any]]:
+    """What the turns of dialogues are worth in each phase; empty where none were asked for."""
+    paths = {phase: run.folder.evaluation(phase) / TURNS for phase in ("before", "after")}
+    return {phase: read_json(path) for phase, path in paths.items() if path.exists()}
 
 
 def checkpoint_choice(run: Run, round_: int) -> CheckpointChoice | None:

@@ -22,7 +22,7 @@ from rlsf.report.inputs import ReportInputs
 from rlsf.report.limits import limits
 from rlsf.report.method import how, labels
 from rlsf.report.names import short_name
-from rlsf.report.series import PREFERENCES, Series, online_series
+from rlsf.report.series import INTROSPECTION, PREFERENCES, Series, online_series
 from rlsf.report.verdict import remarks, verdict
 
 
@@ -103,6 +103,8 @@ def environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _pictures(inputs: ReportInputs) -> Sequence[Series]:
     """What is drawn of the training."""
+    if inputs.recipe.introspection is not None:
+        return INTROSPECTION
     return PREFERENCES if inputs.recipe.online is None else online_series(inputs.events)
 
 

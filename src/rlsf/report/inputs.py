@@ -66,6 +66,21 @@ class RankingCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class DialogueCounts:
+    """How one round of dialogues became examples.
+
+    Of ``prompts``, ``first_successes`` ended with their first attempt; of the ``longer`` ones ``improved`` earned more
+    in their last turn than in their first.
+    """
+
+    prompts: int
+    first_successes: int
+    longer: int
+    improved: int
+    examples: int
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointChoice:
     """What one round of training ended with: ``best_step`` is the one whose policy was kept, for ``reason``.
 
@@ -95,7 +110,8 @@ class ReportInputs:
 
     ``summary`` is ``evaluation/summary.json`` (its ``after`` may be missing or None), ``environment`` is
     ``environment.json``, ``events`` are the lines of ``metrics.jsonl``; ``rounds`` and ``checkpoints`` have one
-    entry per self-training round, ``rollouts`` is there where training was online. ``outcomes`` gives, for every
+    entry per self-training round, ``rollouts`` is there where training was online, ``dialogues`` (one a round) and
+    ``turns`` (``turns.json`` of each phase) where it was from dialogues. ``outcomes`` gives, for every
     evaluated question, whether the greedy answer was right before and after (None: not graded, or not measured).
     ``learned_questions`` counts the evaluation questions that were also among the prompts learned from.
     """
@@ -106,6 +122,8 @@ class ReportInputs:
     summary: Mapping[str, Any] | None = None
     rounds: tuple[RankingCounts, ...] = ()
     rollouts: RolloutCounts | None = None
+    dialogues: tuple[DialogueCounts, ...] = ()
+    turns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     checkpoints: tuple[CheckpointChoice, ...] = ()
     events: tuple[Mapping[str, Any], ...] = ()
     questions: tuple[QuestionView, ...] = ()

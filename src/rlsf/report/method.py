@@ -19,6 +19,7 @@ class Algorithm:
 
 _DPO = Algorithm("DPO", "dpo", "2305.18290")
 _IPO = Algorithm("IPO", "ipo", "2310.12036")
+_WEIGHTED = Algorithm("reward-weighted regression", "reward-weighted-regression", "2407.18219")
 _ONLINE = {
     "grpo": Algorithm("GRPO", "grpo", "2402.03300"),
     "rloo": Algorithm("RLOO", "rloo", "2402.14740"),
@@ -30,6 +31,8 @@ def algorithm(recipe: Recipe) -> Algorithm:
     """What turns feedback into an update."""
     if recipe.online is not None:
         return _ONLINE[recipe.online.algorithm]
+    if recipe.introspection is not None:
+        return _WEIGHTED
     return _IPO if recipe.training.loss == "ipo" else _DPO
 
 
@@ -41,6 +44,8 @@ def tags(recipe: Recipe) -> list[str]:
 
 def rewards(recipe: Recipe) -> str:
     """``self_certainty``, or ``correctness + 0.5 x self_certainty``; empty for preferences."""
+    if recipe.introspection is not None:
+        return "gold answers" if recipe.introspection.reward == "gold" else f"confidence ({recipe.signal})"
     chosen = recipe.online.rewards.chosen if recipe.online else {}
     return " + ".join(
         name if section.weight == 1 else f"{section.weight:g} x {name}" for name, section in chosen.items()
@@ -50,6 +55,8 @@ def rewards(recipe: Recipe) -> str:
 def how(recipe: Recipe) -> str:
     """In a few words: ``GRPO, reward self_certainty``, or ``DPO on preference pairs``."""
     name = algorithm(recipe).name
+    if recipe.introspection is not None:
+        return f"{name} on dialogues with itself, reward {rewards(recipe)}"
     return f"{name} on preference pairs" if recipe.online is None else f"{name}, reward {rewards(recipe)}"
 
 
@@ -57,7 +64,7 @@ def labels(recipe: Recipe) -> str:
     """One sentence: whether gold answers were learned from."""
     if not recipe.needs_labels:
         return "It learned without labels: gold answers of the prompts were not read, even where the data hold some."
-    needing = " and ".join(recipe.online.rewards.needing_labels) if recipe.online else ""
+    needing = " and ".join(recipe.online.rewards.needing_labels) if recipe.online else "gold"
     return f"It learned from gold answers (reward {needing}): this is a supervised method, not self-feedback."
 
 

@@ -45,7 +45,7 @@ def model_card(inputs: ReportInputs) -> str:
             measured_on=_data_name(measured.preset, measured.path) if measured else "",
             learning_rate=next(
                 (f"{choice.learning_rate:g}" for choice in inputs.checkpoints if choice.learning_rate is not None),
-                (recipe.online or recipe.training).learning_rate,
+                recipe.learning_rate,
             ),
             version=__version__,
             metrics=HEADLINE,

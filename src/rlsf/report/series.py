@@ -37,6 +37,23 @@ PREFERENCES = (
     Series("Tokens per probe answer", "tokens", {"mean_tokens": "tokens"}, event="probe"),
 )
 
+#: Of a training on dialogues.
+INTROSPECTION = (
+    Series(
+        "Probe: agreement by turn",
+        "held-out prompts",
+        {"agreement_first": "first turn", "agreement_second": "second turn"},
+        share=True,
+        event="probe",
+    ),
+    Series("Probe: confidence in the last turn", "held-out prompts", {"confidence": "confidence"}, True, "probe"),
+    Series("Loss", "nats, weighted", {"loss": "loss"}),
+    Series("Negative log-likelihood", "nats a token", {"nll": "examples"}),
+    Series("Entropy", "nats a token", {"entropy": "entropy"}),
+    Series("Mean weight of a batch", "exp(reward / tau)", {"weight": "weight"}),
+    Series("Tokens per probe answer", "tokens", {"mean_tokens": "tokens"}, event="probe"),
+)
+
 #: Of an online training, after the rewards: what belongs to an algorithm or a reward is there only where it is used.
 _ONLINE = (
     Series("Spread of rewards in a batch", "standard deviation", {"reward_std": "spread"}),
