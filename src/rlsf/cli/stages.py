@@ -55,7 +55,7 @@ FolderAndOverrides = Annotated[
     ),
 ]
 #: What may still change once preference pairs are there, or before online training is done; and once traces are.
-_FROM_TRAINING = ("training", "online", "evaluation", "evaluation_data")
+_FROM_TRAINING = ("training", "online", "introspection", "evaluation", "evaluation_data")
 _FROM_RANKING = ("signal", "ranking", *_FROM_TRAINING)
 
 
@@ -96,13 +96,14 @@ def rank(folder: Path, /, *overrides: RankingOverrides) -> None:
 
 
 def train(folder: Path, /, *overrides: TrainingOverrides) -> None:
-    """Fine-tune the policy on the preference pairs, or online; goes on from the last checkpoint.
+    """Fine-tune the policy on the preference pairs, online, or on dialogues; goes on from the last checkpoint.
 
     Parameters
     ----------
     folder:
-        A run folder with ranked pairs, or any of a recipe that learns online.
+        A run folder with ranked pairs, or any of a recipe that learns online or from dialogues.
     """
+    from rlsf.pipeline.introspection import introspection_stage
     from rlsf.pipeline.online import online_stage
     from rlsf.pipeline.run import warm_up
     from rlsf.pipeline.training import train_stage
@@ -110,9 +111,13 @@ def train(folder: Path, /, *overrides: TrainingOverrides) -> None:
     with resumed_by("rlsf", "train", folder), _reopen(folder, parse_overrides(overrides), _FROM_TRAINING) as run:
         say_labels(run.recipe)
         if run.recipe.rounds > 1:
-            raise InputError("training.rounds > 1 samples again between rounds: use `rlsf run --resume` for it")
+            section = "training" if run.recipe.introspection is None else "introspection"
+            raise InputError(f"{section}.rounds > 1 samples again between rounds: use `rlsf run --resume` for it")
         warm_up(run)
-        manifest = train_stage(run, 1) if run.recipe.online is None else online_stage(run)
+        if run.recipe.introspection is not None:
+            manifest = introspection_stage(run, 1)
+        else:
+            manifest = train_stage(run, 1) if run.recipe.online is None else online_stage(run)
         _say(f"policy of step {manifest.counts['best_step']} in {run.folder.policy} ({manifest.counts['reason']})")
 
 
@@ -210,14 +215,26 @@ def _require_stages(recipe: Recipe, folder: Path | None = None) -> None:
             f"recipe {recipe.recipe} learns online: it samples while it trains, and ranks nothing: use `rlsf run`, or"
             f" `rlsf train {folder or 'FOLDER'}` to go on with a run"
         )
+    if recipe.introspection is not None:
+        raise InputError(
+            f"recipe {recipe.recipe} learns from dialogues, which it samples turn by turn, and ranks nothing: use `rlsf"
+            f" run`, or `rlsf train {folder or 'FOLDER'}` to go on with a run"
+        )
 
 
 def _require_same_route(kept: Recipe, layer: dict[str, Any], folder: Path) -> None:
-    """Raise ``InputError`` for keys of online training where a run learns from preferences, and the other way round."""
-    section, route = ("online", "from preference pairs") if kept.online is None else ("training", "online")
-    if section in layer or layer.get("online", ...) is None:
+    """Raise ``InputError`` for keys of a training that the run does not do, and for doing away with the one it does."""
+    routes = {
+        "online": "online",
+        "introspection": "from dialogues with itself",
+        "training": "from preference pairs",
+    }
+    own = next((section for section in ("online", "introspection") if getattr(kept, section) is not None), "training")
+    wrong = [section for section in routes if section in layer and section != own]
+    if wrong or layer.get(own, ...) is None:
         raise InputError(
-            f"the run in {folder} learns {route}, which keys of {section} cannot change: start another run"
+            f"the run in {folder} learns {routes[own]}, which keys of {(wrong or [own])[0]} cannot change:"
+            " start another run"
         )
 
 
