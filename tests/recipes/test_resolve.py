@@ -105,6 +105,46 @@ def test_online_recipes_keep_the_papers_settings(name: str) -> None:
         assert key in written, key
 
 
+#: What its paper says, and its repository, as far as they say it.
+PUBLISHED_INTROSPECTION = {
+    "samples": (1, 16),
+    "temperature": 1.0,
+    "turns": 5,
+    "vote": "majority",
+    "training.learning_rate": 1e-5,
+    "training.lr_scheduler_type": "cosine",
+    "training.warmup_ratio": 0.04,
+    "training.weight_decay": 0.0,
+    "training.batch_size": 16,
+}
+#: What the recipe's file says of the published run with gold answers.
+AS_PUBLISHED = {"reward": "gold", "training.tau": 0.4, "training.normalise_weights": False}
+
+
+def test_introspection_keeps_the_papers_settings() -> None:
+    shipped = resolve("rise-introspection")
+    assert shipped.introspection is not None
+    assert not shipped.needs_labels
+    settings = dict(flatten(shipped.introspection.model_dump()))
+    for key, value in PUBLISHED_INTROSPECTION.items():
+        assert settings[key] == value, key
+    assert (settings["reward"], settings["training.tau"]) == ("confidence", 0.2)
+    said = [f"--introspection.{key} {str(value).lower()}" for key, value in AS_PUBLISHED.items()]
+    for option in said:
+        assert option.replace("_", "-") in recipe_card("rise-introspection").yaml, option
+    published = resolve("rise-introspection", overrides=parse_overrides([part for one in said for part in one.split()]))
+    assert published.needs_labels
+    assert published.introspection is not None
+    assert dict(flatten(published.introspection.model_dump())) == {**settings, **AS_PUBLISHED}
+
+
+def test_one_way_to_learn() -> None:
+    with pytest.raises(InputError, match="introspection and online are two ways to learn"):
+        resolve("rise-introspection", overrides=parse_overrides(["online.algorithm=grpo"]))
+    with pytest.raises(InputError, match=r"evaluation\.modes: turns needs introspection"):
+        resolve("rlsf", overrides=parse_overrides(["evaluation.modes=[greedy, turns]"]))
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_say_whether_they_need_labels(name: str) -> None:
     assert resolve(name).needs_labels == recipe_card(name).needs_labels
