@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlsf.answers import canonical
+from rlsf.answers.config import AnswerConfig
+from rlsf.answers.find import choose_occurrence
 from rlsf.answers.number import canonical_number, find_numbers
 
 
@@ -142,3 +144,23 @@ def test_any_text_gives_numbers_in_order_and_in_place(text) -> None:
 def test_thousands_of_digits_are_no_obstacle() -> None:
     digits = "9" * 6000
     assert [n.answer for n in find_numbers(f"{digits} 1/{digits}")] == [digits, f"1/{digits}"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "7 + 5 = 12. The answer is 12.\nConfidence: 0.9",
+        "</think> <answer>12</answer> <confidence>0.9</confidence>",
+        "The answer is 12. <confidence>1</confidence>",
+    ],
+)
+def test_a_stated_confidence_is_no_answer(text: str) -> None:
+    found = choose_occurrence(text, AnswerConfig())
+    assert found is not None
+    assert found.answer == "12"
+
+
+def test_a_confidence_in_a_sentence_is_a_number_like_any_other() -> None:
+    found = choose_occurrence("My confidence: it is 12.", AnswerConfig())
+    assert found is not None
+    assert found.answer == "12"

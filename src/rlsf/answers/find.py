@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rlsf.answers.answer import Answer
 from rlsf.answers.choice import find_choices
@@ -11,6 +11,7 @@ from rlsf.answers.delimited import find_boxed, find_pattern, find_tagged
 from rlsf.answers.finding import Finding, Occurrence
 from rlsf.answers.number import find_numbers
 from rlsf.answers.token_text import TokenText
+from rlsf.answers.verbalised import confidence_spans
 
 
 def find_answer(token_text: TokenText, config: AnswerConfig, choices: Sequence[str] = ()) -> Finding:
@@ -35,7 +36,7 @@ def find_occurrences(text: str, config: AnswerConfig, choices: Sequence[str] = (
     """Every possible answer of a text in the format of ``config``, from left to right."""
     match resolve_format(config, choices):
         case "number":
-            return list(find_numbers(text))
+            return _outside(find_numbers(text), confidence_spans(text))
         case "choice":
             return find_choices(text, choices)
         case "boxed":
@@ -46,6 +47,10 @@ def find_occurrences(text: str, config: AnswerConfig, choices: Sequence[str] = (
             return list(find_pattern(text, config.pattern or ""))
         case other:
             raise ValueError(f"answers of the format {other!r} are not found in the text of a trace alone")
+
+
+def _outside(occurrences: Iterable[Occurrence], spans: Sequence[tuple[int, int]]) -> list[Occurrence]:
+    return [found for found in occurrences if not any(start <= found.start < end for start, end in spans)]
 
 
 def resolve_format(config: AnswerConfig, choices: Sequence[str]) -> str:

@@ -66,6 +66,11 @@ def stated_confidence(text: str) -> float | None:
     return _number(stated[-1]) if stated else None
 
 
+def confidence_spans(text: str) -> list[tuple[int, int]]:
+    """Where confidences are stated: half-open ranges of characters, in which a number is no answer."""
+    return [match.span() for match in _CONFIDENCE.finditer(text)]
+
+
 def without_stated_confidence(text: str) -> str:
     """The text without the confidences that it states, whose numbers are no answers."""
     return _CONFIDENCE.sub("", text)
