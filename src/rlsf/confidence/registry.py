@@ -103,7 +103,7 @@ SIGNALS: dict[str, Signal] = {
         ),
         Signal(
             name="verbalised",
-            description="the confidence stated in <confidence> tags (arXiv 2507.16806)",
+            description="the confidence that the completion states in words (arXiv 2507.16806)",
             unit="probability",
             statistics=(),
             needs_answer=True,
