@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlsf.judging.config import JudgeConfig
 from rlsf.judging.judgement import Case, Judgement, Said
 from rlsf.judging.statements import statements
 from rlsf.judging.wording import Questions
-from rlsf.judging.words import Spelling, Vocabulary
+from rlsf.judging.words import Verdicts
 from rlsf.models import context_length
 from rlsf.prompts import Prompt, render
 from rlsf.prompts.config import RenderConfig
@@ -72,10 +73,9 @@ class Judge:
         self._render = RenderConfig(template="{question}", chat=given.chat, chat_arguments=given.chat_arguments)
         self._tokenizer, self._seed = tokenizer, seed
         self._scorer = Scorer(model, tokenizer, batch_tokens=batch_tokens)
-        self._words = Vocabulary.of(tokenizer, self.config.true_word, self.config.false_word)
+        self._words = Verdicts.of(tokenizer, self.config.true_word, self.config.false_word)
         context = context_length(model)
-        # The last token of the longest stem must leave room for the one that is asked for.
-        self._limit = None if context is None else context - 1 - max(map(len, self._words.stems))
+        self._limit = None if context is None else context - max(map(len, self._words.spellings))
 
     def judge(self, cases: Iterable[Case]) -> Iterator[list[Judgement]]:
         """The judgements of each case, one a reasoning, in the order of the cases.
@@ -140,18 +140,39 @@ class Judge:
         return self._limit is None or len(ids) <= self._limit
 
     def _judge(self, plans: Sequence[_Plan]) -> Iterator[list[Judgement]]:
-        sequences: list[tuple[Sequence[int], Sequence[int]]] = []
-        stems = self._words.stems
+        said = iter(self._said([split for plan in plans for split in _with_beginnings(plan.asked)]))
         for plan in plans:
-            for ids, shared in _with_beginnings(plan.asked):
-                sequences += [(ids[:shared], (*ids[shared:], *stem)) for stem in stems]
-        masses = self._scorer.masses(sequences, [[token] for token in self._words.tokens])
-        answers = iter(masses.reshape(-1, len(stems), len(self._words.tokens)))
-        for plan in plans:
-            yield self._judgements(plan, [self._said(next(answers), stems) for _ in plan.asked])
+            yield self._judgements(plan, list(itertools.islice(said, len(plan.asked))))
 
-    def _said(self, probabilities: np.ndarray, stems: Sequence[Spelling]) -> Said:
-        return Said(*self._words.probabilities(dict(zip(stems, probabilities.tolist(), strict=True))))
+    def _said(self, questions: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[Said]:
+        """What is said after each question, given as what it shares with others and its own part."""
+        token_sets = self._words.token_sets
+        if token_sets is None:
+            return self._spelt([shared + own for shared, own in questions])
+        return [Said(*masses) for masses in self._scorer.masses(questions, token_sets).tolist()]
+
+    def _spelt(self, questions: Sequence[tuple[int, ...]]) -> list[Said]:
+        """The same of words that take several tokens: sum over spellings of prod_k p(s_k | s_<k).
+
+        A question is read once for all spellings; what questions share is not.
+        """
+        spellings = self._words.spellings
+        rows = [(question, spelling) for question in questions for spelling in spellings]
+        if not rows:
+            return []
+        ends = torch.tensor([len(question) + len(spelling) for question, spelling in rows]).unsqueeze(1)
+        starts = torch.tensor([len(question) for question, _ in rows]).unsqueeze(1)
+        places = torch.arange(int(ends.max()))
+        ids = torch.zeros(len(rows), len(places), dtype=torch.int64)
+        for row, (question, spelling) in zip(ids, rows, strict=True):
+            row[: len(question) + len(spelling)] = torch.tensor([*question, *spelling])
+        keep = (places >= starts) & (places < ends)
+        logprobs = self._scorer.statistics(ids, (places < ends).long(), keep).logprob.double().cpu()
+        parts = logprobs.split((ends - starts).flatten().tolist())
+        probabilities = torch.stack([part.sum().exp() for part in parts]).view(-1, len(spellings))
+        words = probabilities.split([len(self._words.true), len(self._words.false)], dim=1)
+        # Rounding may lift a sum above one.
+        return [Said(*pair) for pair in torch.stack([word.sum(1) for word in words], 1).clamp(max=1.0).tolist()]
 
     def _judgements(self, plan: _Plan, said: Sequence[Said]) -> list[Judgement]:
         by_reasoning: dict[tuple[int, bool], list[Said]] = defaultdict(list)
@@ -167,10 +188,12 @@ class Judge:
         ]
 
 
-def _with_beginnings(asked: Sequence[_Asked]) -> Iterator[tuple[tuple[int, ...], int]]:
-    """The ids of each question, and with how many of them all questions of its kind in a case begin."""
+def _with_beginnings(asked: Sequence[_Asked]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The ids of each question in two parts: with the first, all questions of its kind in a case begin."""
     beginnings = {kind: _beginning([one.ids for one in asked if one.about_answer is kind]) for kind in (False, True)}
-    yield from ((one.ids, beginnings[one.about_answer]) for one in asked)
+    for one in asked:
+        shared = beginnings[one.about_answer]
+        yield one.ids[:shared], one.ids[shared:]
 
 
 def _beginning(sequences: Sequence[tuple[int, ...]]) -> int:

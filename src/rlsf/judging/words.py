@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,18 +39,14 @@ def spellings(tokenizer: PreTrainedTokenizerBase, word: str) -> tuple[Spelling, 
 
 
 @dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """Both words, and where in them distributions are looked at.
-
-    ``stems``: the beginnings of spellings, the empty one first, each a place whose next token matters. ``tokens``: the
-    tokens whose probabilities are wanted there.
-    """
+class Verdicts:
+    """The two words, each by its spellings."""
 
     true: tuple[Spelling, ...]
     false: tuple[Spelling, ...]
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, true_word: str, false_word: str) -> Vocabulary:
+    def of(cls, tokenizer: PreTrainedTokenizerBase, true_word: str, false_word: str) -> Verdicts:
         """Raises ``InputError`` where a word cannot be written, or one spelling would count for both."""
         true, false = spellings(tokenizer, true_word), spellings(tokenizer, false_word)
         if any(one[: len(other)] == other or other[: len(one)] == one for one in true for other in false):
@@ -62,28 +57,13 @@ class Vocabulary:
         return cls(true, false)
 
     @property
-    def stems(self) -> list[Spelling]:
-        found = {spelling[:end] for spelling in (*self.true, *self.false) for end in range(len(spelling))}
-        return sorted(found, key=lambda stem: (len(stem), stem))
+    def spellings(self) -> tuple[Spelling, ...]:
+        """Those of the true word, then those of the false one."""
+        return (*self.true, *self.false)
 
     @property
-    def tokens(self) -> list[int]:
-        return sorted({token for spelling in (*self.true, *self.false) for token in spelling})
-
-    def probabilities(self, after: Mapping[Spelling, Sequence[float]]) -> tuple[float, float]:
-        """P(true word) and P(false word): sums over spellings of prod_k p(s_k | s_<k).
-
-        ``after`` maps each stem to the probabilities of ``tokens`` after it.
-        """
-        place = {token: number for number, token in enumerate(self.tokens)}
-
-        def of_word(word: Sequence[Spelling]) -> float:
-            total = 0.0
-            for spelling in word:
-                product = 1.0
-                for end, token in enumerate(spelling):
-                    product *= after[spelling[:end]][place[token]]
-                total += product
-            return min(total, 1.0)  # rounding may lift the sum
-
-        return of_word(self.true), of_word(self.false)
+    def token_sets(self) -> tuple[list[int], list[int]] | None:
+        """The tokens of each word, None where some spelling takes several."""
+        if any(len(spelling) > 1 for spelling in self.spellings):
+            return None
+        return [ids[0] for ids in self.true], [ids[0] for ids in self.false]
