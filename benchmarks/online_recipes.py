@@ -4,11 +4,12 @@ python benchmarks/online_recipes.py [--quick] [--json FILE] [--page docs/results
 
 Each run is that of `rlsf demo --recipe NAME --seed S`: the shipped recipe with the demo's settings, 400 generated
 questions to learn from, 500 others to measure on. Two runs at a time, each on one thread. ``--page`` writes the table
-between the two marks of a Markdown page.
+between the two marks of a Markdown page. Runs that ``--json FILE`` holds already are not done again.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import tempfile
 import time
@@ -146,6 +147,11 @@ def write_page(page: Path, rows: Sequence[Sequence[str]]) -> None:
     page.write_text(f"{before}{MARKS[0]}\n\n{to_markdown(rows)}\n\n{MARKS[1]}{after}", encoding="utf-8")
 
 
+def finished_runs(file: Path | None) -> list[dict[str, Any]]:
+    """What an earlier call has written."""
+    return json.loads(file.read_text(encoding="utf-8"))["runs"] if file is not None and file.exists() else []
+
+
 def main() -> None:
     online = [name for name in RECIPES if resolve(name).online is not None]
     parser = options("Every online recipe on the bundled model")
@@ -157,20 +163,25 @@ def main() -> None:
     if arguments.quick:
         size, layer = (60, 30), {"online": {"max_steps": 4, "save_every": 2, "guard": {"every": 2}}}
         arguments.recipes, arguments.seeds = arguments.recipes[:3], arguments.seeds[:1]
-    started, runs = time.monotonic(), []
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+    started, runs = time.monotonic(), finished_runs(arguments.json)
+    known = {(run["recipe"], run["seed"]) for run in runs}
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         tasks = [
-            pool.submit(one_run, recipe, seed, *size, layer) for seed in arguments.seeds for recipe in arguments.recipes
+            pool.submit(one_run, recipe, seed, *size, layer)
+            for seed in arguments.seeds
+            for recipe in arguments.recipes
+            if (recipe, seed) not in known
         ]
         for done in as_completed(tasks):
             run = done.result()
             runs.append(run)
+            write_json(arguments.json, {"runs": runs})
             print(
                 f"{time.monotonic() - started:5.0f} s  {run['recipe']}, seed {run['seed']}: {run['reason']}", flush=True
             )
+    runs = [run for run in runs if run["recipe"] in arguments.recipes and run["seed"] in arguments.seeds]
     runs.sort(key=lambda run: (arguments.recipes.index(run["recipe"]), run["seed"]))
     show("online recipes on the bundled model, greedy decoding, means", list(SHORT), table(runs, ranges=False))
-    write_json(arguments.json, {"runs": runs, "seconds": time.monotonic() - started})
     if arguments.page is not None:
         write_page(arguments.page, table(runs, ranges=True))
 
