@@ -26,7 +26,10 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"tokenstats", "answers", "models", "sampling", "scoring", "rewards"},
     "introspection": {"prompts", "training"},
     "evaluation": {"tokenstats", "answers", "confidence", "prompts"},
-    "recipes": {"answers", "models", "prompts", "sampling", "preferences", "training", "evaluation", "introspection"},
+    "recipes": {
+        *("answers", "models", "prompts", "sampling", "judging", "preferences", "training", "evaluation"),
+        "introspection",
+    },
     "report": {"tokenstats", "answers", "confidence", "evaluation", "recipes"},
 }
 ALLOWED["pipeline"] = set(ALLOWED)

@@ -145,6 +145,29 @@ def test_one_way_to_learn() -> None:
         resolve("rlsf", overrides=parse_overrides(["evaluation.modes=[greedy, turns]"]))
 
 
+def test_core_po_keeps_the_papers_settings() -> None:
+    recipe = resolve("core-po")
+    assert recipe.judge is not None
+    sampling = recipe.sampling
+    assert (sampling.strategy, sampling.branches, sampling.temperature, sampling.top_p) == ("sampling", 5, 1.0, 0.9)
+    judge = recipe.judge
+    assert (judge.confidence, judge.reasoning, judge.context) == ("composite", "monolithic", 4)
+    training = recipe.training
+    assert (training.loss, training.beta, training.nll_weight, training.reference) == ("sigmoid", 0.1, 0.0, "start")
+    assert training.lora is not None
+    assert (training.lora.rank, training.lora.alpha, training.lora.rank_stabilised) == (128, 256, False)
+    # What is not named in a recipe's file would follow our defaults when they change.
+    written = dict(flatten(yaml.safe_load(recipe_card("core-po").yaml)))
+    for key in (
+        "judge.probability",
+        "ranking.rule",
+        "training.learning_rate",
+        "training.batch_size",
+        "training.rounds",
+    ):
+        assert key in written, key
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_say_whether_they_need_labels(name: str) -> None:
     assert resolve(name).needs_labels == recipe_card(name).needs_labels

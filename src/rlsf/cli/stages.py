@@ -33,7 +33,7 @@ RankingOverrides = Annotated[
     Parameter(
         name="SECTION.KEY=VALUE",
         allow_leading_hyphen=True,
-        help="Keys of the recipe that may still change: of signal, ranking, training and evaluation, for example"
+        help="Keys of the recipe that may still change: of signal, judge, ranking, training and evaluation, for example"
         " --ranking.threshold 0.8.",
     ),
 ]
@@ -56,7 +56,7 @@ FolderAndOverrides = Annotated[
 ]
 #: What may still change once preference pairs are there, or before online training is done; and once traces are.
 _FROM_TRAINING = ("training", "online", "introspection", "evaluation", "evaluation_data")
-_FROM_RANKING = ("signal", "ranking", *_FROM_TRAINING)
+_FROM_RANKING = ("signal", "judge", "ranking", *_FROM_TRAINING)
 
 
 def sample(*overrides: Overrides, options: RecipeOptions = _RECIPE, where: RunOptions = _WHERE) -> None:

@@ -110,7 +110,7 @@ class Judge:
 
     def _about_reasonings(self, case: Case, questions: Questions) -> tuple[list[tuple[int, bool, str]], int]:
         """(number of the reasoning, False, text) of all there is to ask about them, and beside how many attempts."""
-        present = [number for number, reasoning in enumerate(case.reasonings) if reasoning.strip()]
+        present = _present(case)
         if self.config.reasoning == "statement_wise":
             return [
                 (number, False, questions.about_statement("".join(parts[:place]), parts[place]))
@@ -118,15 +118,16 @@ class Judge:
                 for parts in [statements(case.reasonings[number])]
                 for place in range(len(parts))
             ], 0
-        attempts = self._attempts(case, present)
+        attempts = self.attempts(case)
         while True:
             texts = [(number, False, questions.about_reasoning(number, attempts)) for number in present]
             if not attempts or all(self._fits(self._ids(text)) for _, _, text in texts):
                 return texts, len(attempts)
             attempts = attempts[:-1] if len(attempts) > 2 else []
 
-    def _attempts(self, case: Case, present: Sequence[int]) -> list[int]:
+    def attempts(self, case: Case) -> list[int]:
         """M + 1 of the reasonings, in an order that the seed and the question's id decide; no lone one."""
+        present = _present(case)
         if not self.config.context or len(present) < 2:
             return []
         uniforms = trace_uniforms(self._seed, case.prompt_id, 0, len(case.reasonings))
@@ -186,6 +187,11 @@ class Judge:
             )
             for number in range(len(plan.case.reasonings))
         ]
+
+
+def _present(case: Case) -> list[int]:
+    """The reasonings that say something."""
+    return [number for number, reasoning in enumerate(case.reasonings) if reasoning.strip()]
 
 
 def _with_beginnings(asked: Sequence[_Asked]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:

@@ -2,6 +2,7 @@
 
 recipe.yaml  environment.json  metrics.jsonl
 traces/round-1/part-00000.parquet  manifest.json
+judgements/round-1/part-00000.parquet  manifest.json
 preferences/round-1/pairs.parquet  confidences.parquet  manifest.json
 examples/round-1/examples.parquet  manifest.json
 checkpoints/round-1/  checkpoints/warm-up/
@@ -121,6 +122,9 @@ class RunFolder(OwnedFolder):
 
     def traces(self, round_: int) -> Path:
         return self.path / "traces" / f"round-{round_}"
+
+    def judgements(self, round_: int) -> Path:
+        return self.path / "judgements" / f"round-{round_}"
 
     def preferences(self, round_: int) -> Path:
         return self.path / "preferences" / f"round-{round_}"

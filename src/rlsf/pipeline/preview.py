@@ -11,12 +11,14 @@ from rlsf.confidence import get_signal
 from rlsf.models import load_model, load_tokenizer
 from rlsf.pipeline.context import prompts_to_learn_from
 from rlsf.pipeline.cost import Cost, Trial, estimate_cost, estimate_online_cost, forward_seconds
+from rlsf.pipeline.judging import judge_traces
 from rlsf.pipeline.preflight import require_a_batch, require_usable
 from rlsf.pipeline.ranking import confidences
 from rlsf.pipeline.tried import Tried, try_prompts, warnings_of
 from rlsf.preferences import rank_prompt
 from rlsf.prompts import Prompt, has_gold, load_prompts, with_defaults
 from rlsf.recipes.recipe import Recipe
+from rlsf.sampling.randomness import derived_seed
 from rlsf.traces import Trace
 
 if TYPE_CHECKING:
@@ -68,10 +70,10 @@ def preview(recipe: Recipe, examples: int) -> Preview:
         return _preview_online(recipe, recipe.online, engine, prompts, questions, examples)
     asked = [*prompts[:examples], *questions[: examples + TIMED]] if questions else prompts[: examples + TIMED]
     tried = try_prompts(engine, asked, recipe.sampling, recipe, _LIMIT)
-    signal = get_signal(recipe.signal)
     # One at a time, for a prompt to learn from and a labelled question may have the same id.
     pairs = sum(
-        len(rank_prompt(group, confidences(group, signal, tokenizer), recipe.ranking)[0]) for group in tried.groups
+        len(rank_prompt(group, _ranked_by(recipe, engine, prompt, group), recipe.ranking)[0])
+        for prompt, group in zip(tried.prompts, tried.groups, strict=True)
     )
     most = 2 * (recipe.training.device_batch_size or recipe.training.batch_size)
     found = _examples(recipe, tried, engine, 2 * examples)
@@ -127,7 +129,6 @@ def _trial(tried: Tried, engine: TransformersEngine, most: int, pairs: int = 0) 
 
 def _examples(recipe: Recipe, tried: Tried, engine: TransformersEngine, count: int) -> list[Example]:
     """The first questions that were tried."""
-    signal = get_signal(recipe.signal)
     with Grader() as grader:
         return [
             Example(
@@ -135,13 +136,24 @@ def _examples(recipe: Recipe, tried: Tried, engine: TransformersEngine, count: i
                 text=text.text,
                 token_count=len(text.token_ids),
                 traces=group,
-                confidences=confidences(group, signal, engine.tokenizer),
+                confidences=_ranked_by(recipe, engine, prompt, group),
                 verdicts=_verdicts(prompt, group, grader),
             )
             for prompt, text, group in zip(
                 tried.prompts[:count], tried.rendered[:count], tried.groups[:count], strict=True
             )
         ]
+
+
+def _ranked_by(
+    recipe: Recipe, engine: TransformersEngine, prompt: Prompt, traces: Sequence[Trace]
+) -> Sequence[float | None]:
+    """The confidences by which traces of a prompt would be ranked: a judge's, where there is one, or the signal's."""
+    if recipe.judge is None:
+        return confidences(traces, get_signal(recipe.signal), engine.tokenizer)
+    judge, seed = recipe.judge, derived_seed(recipe.seed, "judge", 1)
+    [judged] = judge_traces(engine.model, engine.tokenizer, [traces], [prompt], judge, render=recipe.render, seed=seed)
+    return [judgement.confidence(judge.confidence, judge.probability) for judgement in judged]
 
 
 def _questions(recipe: Recipe) -> tuple[list[Prompt], list[Prompt]]:

@@ -135,9 +135,14 @@ def make_shard(task: ShardTask) -> ShardCounts:
 def read_traces(folder: Path) -> Iterator[list[Trace]]:
     """The traces of a stage, one prompt at a time, in the order of the prompts."""
     for path in sorted(folder.glob("part-*.parquet")):
-        traces = table_to_traces(pq.read_table(path))
-        for _, group in itertools.groupby(traces, key=lambda trace: trace.prompt_id):
-            yield list(group)
+        yield from read_shard(path)
+
+
+def read_shard(path: Path) -> Iterator[list[Trace]]:
+    """The traces of one shard, one prompt at a time."""
+    traces = table_to_traces(pq.read_table(path))
+    for _, group in itertools.groupby(traces, key=lambda trace: trace.prompt_id):
+        yield list(group)
 
 
 def _tasks(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def train_stage(run: Run, round_: int) -> Manifest:
     """Fine-tune the policy of the round before on this round's pairs."""
-    from rlsf.training import train_preferences
+    from rlsf.training import keep_reference, train_preferences
 
     ranked = require(run.folder.preferences(round_), "rank", f"rank {run.folder.path}")
     recipe, base = run.recipe, run.policy_config(round_)
@@ -37,6 +37,14 @@ def train_stage(run: Run, round_: int) -> Manifest:
     pairs = pq.read_table(run.folder.preferences(round_) / PAIRS)
     targets = probe_targets(run, round_)
     training_pairs = pairs.filter(pa.array([prompt_id not in targets for prompt_id in pairs["prompt_id"].to_pylist()]))
+    if round_ > 1 and recipe.training.reference == "start":
+        keep_reference(
+            lambda: cast("PreTrainedModel", load_model(run.start_config(), for_training=True)),
+            tokenizer=run.tokenizer,
+            preferences=training_pairs,
+            config=recipe.training,
+            folder=folder,
+        )
     title = run.title("train", round_)
     with run.progress.stage(title, recipe.training.optimiser_steps(training_pairs.num_rows)) as advance:
         result = train_preferences(

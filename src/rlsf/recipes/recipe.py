@@ -10,6 +10,7 @@ from rlsf.answers.config import AnswerConfig
 from rlsf.config import Section
 from rlsf.evaluation.config import EvaluationConfig
 from rlsf.introspection.config import IntrospectionConfig
+from rlsf.judging.config import JudgeConfig
 from rlsf.models.config import ModelConfig
 from rlsf.preferences.config import RankingConfig
 from rlsf.prompts.config import PromptConfig, RenderConfig
@@ -34,6 +35,8 @@ class Recipe(Section):
     answer: AnswerConfig = AnswerConfig()
     signal: str = "answer_disparity"
     """The confidence signal that ranks traces and is evaluated for calibration."""
+    judge: JudgeConfig | None = None
+    """How the policy judges its own traces; their P(True) then ranks them in the place of ``signal``."""
     ranking: RankingConfig = RankingConfig()
     training: TrainingConfig = TrainingConfig()
     """How preferences become a policy; not used where ``online`` is set."""

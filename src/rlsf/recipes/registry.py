@@ -46,6 +46,11 @@ RECIPES: dict[str, RecipeCard] = {
             "dialogues of attempts, supervised learning weighted by confidence, votes over turns",
             "arXiv 2407.18219, rewards without labels ours",
         ),
+        RecipeCard(
+            "core-po",
+            "samples ranked by P(True) of their reasoning and answer, DPO in rounds against a fixed reference",
+            "arXiv 2505.17454, judging questions and pairing ours",
+        ),
         RecipeCard("intuitor", "GRPO, reward: self-certainty, with a divergence term", "arXiv 2505.19590"),
         RecipeCard("rlif-self-certainty", "GRPO, reward: self-certainty", "arXiv 2506.17219"),
         RecipeCard("rlif-token-entropy", "GRPO, reward: minus the tokens' mean entropy", "arXiv 2506.17219"),

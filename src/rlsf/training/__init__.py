@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rlsf.training.finish import TrainingResult
     from rlsf.training.online import train_online
+    from rlsf.training.reference import keep_reference
     from rlsf.training.train import train_preferences
     from rlsf.training.weighted_sft import train_weighted
 
 _PLACES = {
     "TrainingResult": "finish",
+    "keep_reference": "reference",
     "train_online": "online",
     "train_preferences": "train",
     "train_weighted": "weighted_sft",
 }
 
-__all__ = ["TrainingResult", "train_online", "train_preferences", "train_weighted"]
+__all__ = ["TrainingResult", "keep_reference", "train_online", "train_preferences", "train_weighted"]
 
 
 def __getattr__(name: str) -> Any:

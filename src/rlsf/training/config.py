@@ -67,6 +67,9 @@ class TrainingConfig(Section):
     """None trains all weights."""
     rounds: int = Field(default=1, ge=1)
     """Self-training rounds: sample with the current policy, rank, train."""
+    reference: Literal["round", "start"] = "round"
+    """What log-ratios are measured against from the second round on: the policy that the round begins with, or, as a
+    fixed reference (CORE-PO, arXiv 2505.17454), the model at the very start."""
     selection: SelectionConfig = SelectionConfig()
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Options passed untouched to TRL's DPOConfig; they win over everything above. One that chooses an objective of
@@ -75,6 +78,15 @@ class TrainingConfig(Section):
     def optimiser_steps(self, pairs: int) -> int:
         """Optimiser steps over so many pairs, the trainer options aside."""
         return self.max_steps or math.ceil(self.epochs * math.ceil(pairs / self.batch_size))
+
+    @model_validator(mode="after")
+    def _fixed_reference(self) -> TrainingConfig:
+        if self.reference == "start" and not self.precompute_reference:
+            raise ValueError(
+                "training.reference=start needs training.precompute_reference=true: the first model is not kept in"
+                " memory beside the policy"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sigmoid_options(self) -> TrainingConfig:

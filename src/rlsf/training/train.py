@@ -41,23 +41,18 @@ def train_preferences(
 ) -> TrainingResult:
     """Direct preference optimisation on ranked pairs; saves the policy of the chosen step to ``policy_folder``.
 
-    ``model`` is the reference policy at the start and is trained in place; pass a fresh one. Checkpoints and reference
-    log-probabilities go to ``folder``. With ``resume``, training goes on from the last whole checkpoint there, or
-    starts where there is none; on CPU the weights are then those of a run that was never interrupted, bit for bit.
-    ``record`` receives one event an optimiser step (``training``) and one a probe (``probe``).
+    ``model`` is trained in place; pass a fresh one. As it is at the start it is the reference policy too, unless
+    ``rlsf.training.keep_reference`` has left another's log-probabilities in ``folder``, where checkpoints go as well.
+    With ``resume``, training goes on from the last whole checkpoint there, or starts where there is none; on CPU the
+    weights are then those of a run that was never interrupted, bit for bit. ``record`` receives one event an optimiser
+    step (``training``) and one a probe (``probe``).
 
     Raises ``InputError`` for unusable pairs or options, ``ModelError`` when the loss or gradient is not a number, and
     ``ResourceError`` when disk or memory runs out; finished checkpoints are kept in every case.
     """
     start = starting_point(folder, resume=resume)
     arguments = trainer_arguments(config, model, folder, seed)
-    pairs = prepare_pairs(
-        preferences,
-        config,
-        vocabulary_size=vocabulary_size(model),
-        max_length=arguments.max_length or context_length(model),
-    )
-    arguments.max_length = None
+    pairs = usable_pairs(preferences, config, arguments, model)
     selection = Selection.load(config.selection, start) if probe and config.selection.enabled else None
     dtype = low_precision(model)
     trainer = build_trainer(model, tokenizer, pairs, config, arguments, selection)
@@ -65,6 +60,18 @@ def train_preferences(
     result = train_to_the_best(trainer, start)
     keep_policy(trainer, tokenizer, policy_folder, dtype)
     return replace(result, pairs=len(pairs), too_long=pairs.too_long)
+
+
+def usable_pairs(preferences: pa.Table, config: TrainingConfig, arguments: Any, model: PreTrainedModel) -> Pairs:
+    """The pairs that fit ``model``; a length limit among the trainer's arguments is used up."""
+    pairs = prepare_pairs(
+        preferences,
+        config,
+        vocabulary_size=vocabulary_size(model),
+        max_length=arguments.max_length or context_length(model),
+    )
+    arguments.max_length = None
+    return pairs
 
 
 def build_trainer(

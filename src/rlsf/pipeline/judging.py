@@ -1,0 +1,203 @@
+"""The judging stage: the policy of a round says of its own traces whether they are right."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlsf.files import atomic_path, digest
+from rlsf.judging import Case, Judge, JudgeConfig, Judgement
+from rlsf.models import model_fingerprint
+from rlsf.models.config import ModelConfig
+from rlsf.pipeline.context import Run, prompts_digest
+from rlsf.pipeline.manifest import Manifest, finished, require
+from rlsf.pipeline.sampling import STAMP, read_shard
+from rlsf.prompts.config import RenderConfig
+from rlsf.prompts.prompt import Prompt
+from rlsf.sampling.pool import engine_for
+from rlsf.sampling.randomness import derived_seed
+from rlsf.traces import Trace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+#: Below this mean probability of the two words together, a model does not speak of verdicts by itself.
+UNSPOKEN = 0.01
+
+#: ``*_true`` and ``*_false``: probabilities of the words, of statements their means. ``statements``: P(True) of each.
+JUDGEMENT_SCHEMA = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("index", pa.int32()),
+        ("reasoning_true", pa.float64()),
+        ("reasoning_false", pa.float64()),
+        ("answer_true", pa.float64()),
+        ("answer_false", pa.float64()),
+        ("statements", pa.list_(pa.float64())),
+        ("attempts", pa.int32()),
+        ("reasoning", pa.float64()),
+        ("answer", pa.float64()),
+        ("raw", pa.float64()),
+        ("confidence", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeTask:
+    """All that a worker needs to judge one shard of traces."""
+
+    model: ModelConfig
+    judge: JudgeConfig
+    render: RenderConfig
+    seed: int
+    prompts: tuple[Prompt, ...]
+    traces: str
+    path: str
+    stamp: str
+
+
+def judge_stage(run: Run, round_: int) -> Manifest:
+    """P(True) of every trace of a round by the policy that sampled it, one shard for each shard of traces."""
+    config = run.recipe.judge
+    assert config is not None
+    sampled = require(run.folder.traces(round_), "sample", f"sample --output {run.folder.path}")
+    model, seed = run.policy_config(round_), derived_seed(run.recipe.seed, "judge", round_)
+    inputs = {
+        "traces": sampled.digest,
+        "model": {"fingerprint": model_fingerprint(model), "dtype": model.dtype},
+        "prompts": prompts_digest(run.prompts),
+        "render": run.recipe.render.model_dump(mode="json", include={"chat", "chat_arguments"}),
+        "judge": config.model_dump(mode="json"),
+        "seed": seed,
+    }
+    folder = run.folder.judgements(round_)
+    done = finished(folder, "judge", inputs)
+    if done is not None:
+        return done
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks = [
+        JudgeTask(
+            model=model,
+            judge=config,
+            render=run.recipe.render,
+            seed=seed,
+            prompts=tuple(run.prompts),
+            traces=str(path),
+            path=str(folder / path.name),
+            stamp=digest(inputs),
+        )
+        for path in sorted(run.folder.traces(round_).glob("part-*.parquet"))
+    ]
+    to_do = [task for task in tasks if not _is_done(task)]
+    title, started = run.title("judge", round_), time.monotonic()
+    with run.progress.stage(title, len(tasks), len(tasks) - len(to_do)) as advance:
+        for _ in run.pool.map_shards(judge_shard, to_do):
+            advance(1)
+    counts = {**_counts(read_judgements(folder)), "shards": len(tasks)}
+    manifest = Manifest("judge", inputs, counts)
+    run.metrics.record({"event": "judging", "round": round_, "seconds": time.monotonic() - started, **counts})
+    manifest.write(folder)
+    if counts["spoken"] is not None and counts["spoken"] < UNSPOKEN:
+        run.progress.warn(
+            f"{title}: the words {config.true_word} and {config.false_word} together have a mean probability of"
+            f" {counts['spoken']:.2g}: this model does not answer in them, and its P(True) may mean nothing"
+        )
+    return manifest
+
+
+def judge_shard(task: JudgeTask) -> int:
+    """Judge one shard and write it; runs in a worker process. Returns the number of traces."""
+    engine = engine_for(task.model)  # pyright: ignore[reportArgumentType]  frozen models are hashable
+    groups = list(read_shard(Path(task.traces)))
+    judged = judge_traces(
+        engine.model, engine.tokenizer, groups, task.prompts, task.judge, render=task.render, seed=task.seed
+    )
+    rows = [
+        _row(trace, judgement, task.judge)
+        for group, judgements in zip(groups, judged, strict=True)
+        for trace, judgement in zip(group, judgements, strict=True)
+    ]
+    table = pa.Table.from_pylist(rows, schema=JUDGEMENT_SCHEMA.with_metadata({STAMP: task.stamp.encode()}))
+    with atomic_path(Path(task.path)) as partial:
+        pq.write_table(table, partial, compression="zstd")
+    return len(rows)
+
+
+def judge_traces(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    groups: Sequence[Sequence[Trace]],
+    prompts: Iterable[Prompt],
+    config: JudgeConfig,
+    *,
+    render: RenderConfig,
+    seed: int,
+) -> Iterator[list[Judgement]]:
+    """The judgements of each group of traces, which are of one prompt each."""
+    known = {prompt.id: prompt for prompt in prompts}
+    judge = Judge(model, tokenizer, config, render=render, seed=seed)
+    return judge.judge(_case(known[group[0].prompt_id], group) for group in groups)
+
+
+def read_judgements(folder: Path) -> pa.Table:
+    """The judgements of a round, a row a trace, in the order of the traces."""
+    return pa.concat_tables(
+        [pq.read_table(path).replace_schema_metadata(None) for path in sorted(folder.glob("part-*.parquet"))]
+    )
+
+
+def _case(prompt: Prompt, group: Sequence[Trace]) -> Case:
+    return Case(
+        prompt_id=prompt.id,
+        question=prompt.question,
+        choices=prompt.choices,
+        reasonings=tuple(trace.text for trace in group),
+        answers=tuple(trace.answer.text if trace.answer else None for trace in group),
+    )
+
+
+def _row(trace: Trace, judgement: Judgement, config: JudgeConfig) -> dict[str, object]:
+    said, answer = judgement.reasoning, judgement.answer
+    each = [one.confidence(config.probability) for one in said] if config.reasoning == "statement_wise" else []
+    return {
+        "prompt_id": trace.prompt_id,
+        "index": trace.index,
+        "reasoning_true": sum(one.true for one in said) / len(said) if said else None,
+        "reasoning_false": sum(one.false for one in said) / len(said) if said else None,
+        "answer_true": answer.true if answer else None,
+        "answer_false": answer.false if answer else None,
+        "statements": each,
+        "attempts": judgement.attempts,
+        "reasoning": judgement.confidence("reasoning", config.probability),
+        "answer": judgement.confidence("answer", config.probability),
+        "raw": judgement.confidence(config.confidence, "raw"),
+        "confidence": judgement.confidence(config.confidence, config.probability),
+    }
+
+
+def _counts(judged: pa.Table) -> dict[str, int | float | None]:
+    """Traces, those without a confidence, and the mean probability of both words together."""
+    columns = judged.to_pydict()
+    spoken = [
+        true + false
+        for kind in ("reasoning", "answer")
+        for true, false in zip(columns[f"{kind}_true"], columns[f"{kind}_false"], strict=True)
+        if true is not None
+    ]
+    return {
+        "traces": judged.num_rows,
+        "without_confidence": judged["confidence"].null_count,
+        "spoken": sum(spoken) / len(spoken) if spoken else None,
+    }
+
+
+def _is_done(task: JudgeTask) -> bool:
+    path = Path(task.path)
+    return path.exists() and (pq.read_schema(path).metadata or {}).get(STAMP) == task.stamp.encode()
