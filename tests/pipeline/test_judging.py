@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from rlsf.errors import InputError
+from rlsf.models import ModelConfig, load_model
 from rlsf.pipeline import judging
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.judging import JUDGEMENT_SCHEMA, judge_stage, read_judgements
@@ -17,6 +19,7 @@ from rlsf.pipeline.ranking import CONFIDENCES, PAIRS, rank_stage
 from rlsf.pipeline.run import run_all, sample_round
 from rlsf.pipeline.training import probe_targets
 from rlsf.recipes import Recipe
+from rlsf.training.preference_trainer import REFERENCE
 
 Build = Callable[..., Recipe]
 Open = Callable[..., Run]
@@ -117,8 +120,17 @@ def test_statements_are_kept(judged: Run) -> None:
         assert row["answer"] is None
 
 
+def logprob(model: ModelConfig, prompt_ids: list[int], ids: list[int]) -> float:
+    """Summed log-probability of a trace, by one plain forward pass."""
+    whole = torch.tensor([[*prompt_ids, *ids]])
+    with torch.no_grad():
+        each = load_model(model).float()(whole).logits[0, :-1].float().log_softmax(-1)
+    return float(each.gather(1, whole[0, 1:].unsqueeze(1))[len(prompt_ids) - 1 :].sum())
+
+
 def test_two_rounds_to_a_report(tmp_path: Path, small_recipe: Build, open_run: Open) -> None:
-    recipe = small_recipe(*JUDGED, "training.rounds=2", "training.max_steps=2", name="core-po")
+    changes = ("training.rounds=2", "training.max_steps=2", "training.learning_rate=1e-3")
+    recipe = small_recipe(*JUDGED, *changes, "training.selection.enabled=false", name="core-po")
     with open_run(recipe, tmp_path / "run") as run:
         summary = run_all(run)
     assert summary is not None
@@ -127,3 +139,9 @@ def test_two_rounds_to_a_report(tmp_path: Path, small_recipe: Build, open_run: O
     assert (tmp_path / "run" / "report.html").exists()
     one, two = (read_judgements(run.folder.judgements(round_)) for round_ in (1, 2))
     assert one["confidence"].to_pylist() != two["confidence"].to_pylist()
+    # The fixed reference of the second round is the model at the very start, not the policy that the round begins with.
+    pair = pq.read_table(run.folder.preferences(2) / PAIRS).to_pylist()[0]
+    stored = pq.read_table(run.folder.checkpoints(2) / REFERENCE)["ref_chosen_logps"][0].as_py()
+    start, first = (logprob(run.policy_config(round_), pair["prompt_ids"], pair["chosen_ids"]) for round_ in (1, 2))
+    assert stored == pytest.approx(start, abs=1e-3)
+    assert abs(first - start) > 0.01

@@ -57,7 +57,9 @@ def how(recipe: Recipe) -> str:
     name = algorithm(recipe).name
     if recipe.introspection is not None:
         return f"{name} on dialogues with itself, reward {rewards(recipe)}"
-    return f"{name} on preference pairs" if recipe.online is None else f"{name}, reward {rewards(recipe)}"
+    if recipe.online is not None:
+        return f"{name}, reward {rewards(recipe)}"
+    return f"{name} on preference pairs{', ranked by P(True)' if recipe.judge else ''}"
 
 
 def labels(recipe: Recipe) -> str:
