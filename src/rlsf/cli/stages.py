@@ -55,7 +55,7 @@ FolderAndOverrides = Annotated[
     ),
 ]
 #: What may still change once preference pairs are there, or before online training is done; and once traces are.
-_FROM_TRAINING = ("training", "online", "introspection", "evaluation", "evaluation_data")
+_FROM_TRAINING = ("training", "reward_model", "online", "introspection", "evaluation", "evaluation_data")
 _FROM_RANKING = ("signal", "judge", "ranking", *_FROM_TRAINING)
 
 
@@ -210,7 +210,7 @@ def _reopen(folder: Path, layer: dict[str, Any], changeable: tuple[str, ...]) ->
 
 def _require_stages(recipe: Recipe, folder: Path | None = None) -> None:
     """Raise ``InputError`` for a recipe whose sampling, ranking and training are no stages of their own."""
-    if recipe.online is not None:
+    if recipe.online is not None and recipe.reward_model is None:
         raise InputError(
             f"recipe {recipe.recipe} learns online: it samples while it trains, and ranks nothing: use `rlsf run`, or"
             f" `rlsf train {folder or 'FOLDER'}` to go on with a run"

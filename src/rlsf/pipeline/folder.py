@@ -5,7 +5,8 @@ traces/round-1/part-00000.parquet  manifest.json
 judgements/round-1/part-00000.parquet  manifest.json
 preferences/round-1/pairs.parquet  confidences.parquet  manifest.json
 examples/round-1/examples.parquet  manifest.json
-checkpoints/round-1/  checkpoints/warm-up/
+checkpoints/round-1/  checkpoints/warm-up/  checkpoints/reward-model/
+reward_model/
 policy/
 evaluation/before/  evaluation/after/  evaluation/summary.json
 report.html
@@ -134,6 +135,14 @@ class RunFolder(OwnedFolder):
 
     def checkpoints(self, round_: int) -> Path:
         return self.path / "checkpoints" / f"round-{round_}"
+
+    @property
+    def reward_model(self) -> Path:
+        return self.path / "reward_model"
+
+    @property
+    def reward_checkpoints(self) -> Path:
+        return self.path / "checkpoints" / "reward-model"
 
     @property
     def warm_up(self) -> Path:

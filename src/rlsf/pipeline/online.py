@@ -9,9 +9,11 @@ from rlsf.confidence import get_signal
 from rlsf.files import digest
 from rlsf.models import load_model, model_fingerprint
 from rlsf.pipeline.context import Run, prompts_digest
-from rlsf.pipeline.manifest import Manifest, finished
+from rlsf.pipeline.manifest import Manifest, finished, require
 from rlsf.pipeline.probe import agreement_probe, held_out, surest_answers
 from rlsf.pipeline.ranking import confidences
+from rlsf.pipeline.reward_modelling import STAGE as REWARD_MODEL
+from rlsf.pipeline.reward_modelling import own_reward_model
 from rlsf.pipeline.sampling import read_traces, sample_stage
 from rlsf.pipeline.training import by_difference
 from rlsf.prompts import render
@@ -39,6 +41,7 @@ def online_stage(run: Run) -> Manifest:
         "answer": recipe.answer.model_dump(mode="json"),
         "online": online.model_dump(mode="json"),
         "seed": recipe.seed,
+        **({"reward_model": trained_reward_model(run).digest} if recipe.reward_model is not None else {}),
     }
     done = finished(folder, "train", inputs)
     if done is not None:
@@ -69,6 +72,7 @@ def online_stage(run: Run) -> Manifest:
             resume=True,
             progress=by_difference(advance),
             reference={"revision": base.revision} if base.revision else {},
+            reward_model=own_reward_model(run),
         )
     counts = ("steps", "best_step", "learning_rate", "reason")
     manifest = Manifest(
@@ -82,6 +86,11 @@ def online_config(run: Run) -> OnlineConfig:
     """The section ``online``, which this run has."""
     assert run.recipe.online is not None
     return run.recipe.online
+
+
+def trained_reward_model(run: Run) -> Manifest:
+    """What the stage of the reward model wrote."""
+    return require(run.folder.reward_checkpoints, REWARD_MODEL, f"train {run.folder.path}")
 
 
 def training_rows(run: Run, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
@@ -108,11 +117,13 @@ def probe_targets(run: Run, prompt_ids: Sequence[str]) -> dict[str, str]:
         return {}
     prompts = [prompt for prompt in run.prompts if prompt.id in set(prompt_ids)]
     folder, seed = run.folder.traces(1), derived_seed(run.recipe.seed, "sample", 1)
-    sample_stage(run, "sample for the guard", run.start_config(), prompts, folder, seed, run.recipe.sampling)
+    if run.recipe.reward_model is None:  # its pairs come from traces of every prompt, sampled already
+        sample_stage(run, "sample for the guard", run.start_config(), prompts, folder, seed, run.recipe.sampling)
     signal = get_signal(online_config(run).guard.signal or run.recipe.signal)
     answered = [
         (trace.prompt_id, trace.answer.text if trace.answer else None, confidence)
         for traces in read_traces(folder)
+        if traces[0].prompt_id in set(prompt_ids)
         for trace, confidence in zip(traces, confidences(traces, signal, run.tokenizer), strict=True)
     ]
     return surest_answers(answered)

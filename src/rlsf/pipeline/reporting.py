@@ -35,6 +35,7 @@ from rlsf.report import (
     model_card,
     render_report,
 )
+from rlsf.rewards.reward_model import EVALUATION
 from rlsf.traces import Trace
 
 QUESTIONS_SHOWN, PROMPTS_SHOWN = 12, 4
@@ -68,7 +69,14 @@ def gather(run: Run, grader: Grader) -> ReportInputs:
         questions=(*_held_out(run, outcomes, grader), *_training(run)),
         outcomes=outcomes,
         learned_questions=run.learned_questions if run.folder.policy.exists() else 0,
+        reward_model=reward_model_figures(run),
     )
+
+
+def reward_model_figures(run: Run) -> dict[str, Any] | None:
+    """What was measured of the run's reward model, None where there is none or no pair was held out."""
+    path = run.folder.reward_model / EVALUATION
+    return read_json(path) if run.recipe.reward_model is not None and path.is_file() else None
 
 
 def ranking_counts(run: Run, round_: int) -> RankingCounts | None:

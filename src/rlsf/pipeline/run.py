@@ -12,6 +12,7 @@ from rlsf.pipeline.manifest import Manifest
 from rlsf.pipeline.online import online_stage
 from rlsf.pipeline.ranking import rank_stage
 from rlsf.pipeline.reporting import report_stage
+from rlsf.pipeline.reward_modelling import reward_model_stage
 from rlsf.pipeline.sampling import require_answers, sample_stage
 from rlsf.pipeline.training import train_stage
 from rlsf.pipeline.warm_up import warm_up_stage
@@ -28,7 +29,8 @@ def run_all(run: Run) -> dict[str, Any] | None:
     learn(run)
     summary = None
     if run.questions:
-        evaluate_stage(run, "after", run.trained_config(run.recipe.rounds))
+        if run.folder.policy.exists():  # a reward model may be all that was trained
+            evaluate_stage(run, "after", run.trained_config(run.recipe.rounds))
         summary = summary_stage(run)
     run.metrics.record({"event": "run", "seconds": time.monotonic() - started})
     report_stage(run)
@@ -44,8 +46,13 @@ def warm_up(run: Run) -> None:
 
 def learn(run: Run) -> None:
     """Train the policy: online, from dialogues with itself, or from preferences."""
+    if run.recipe.reward_model is not None:
+        sample_round(run, 1)
+        rank_stage(run, 1)
+        reward_model_stage(run)
     if run.recipe.online is not None:
         online_stage(run)
+    if run.recipe.online is not None or run.recipe.reward_model is not None:
         return
     for round_ in range(1, run.recipe.rounds + 1):
         if run.recipe.introspection is not None:

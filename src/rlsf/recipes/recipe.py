@@ -17,6 +17,7 @@ from rlsf.prompts.config import PromptConfig, RenderConfig
 from rlsf.sampling.config import SamplingConfig
 from rlsf.training.config import LoraSection, SelectionConfig, TrainingConfig
 from rlsf.training.online_config import OnlineConfig
+from rlsf.training.reward_model_config import RewardModelConfig
 from rlsf.training.weighted_sft_config import WeightedSftConfig
 
 
@@ -40,6 +41,9 @@ class Recipe(Section):
     ranking: RankingConfig = RankingConfig()
     training: TrainingConfig = TrainingConfig()
     """How preferences become a policy; not used where ``online`` is set."""
+    reward_model: RewardModelConfig | None = None
+    """A reward model that is trained on the ranked pairs, for ``online.rewards.reward_model`` to score by; without
+    ``online`` nothing else is trained."""
     online: OnlineConfig | None = None
     """How the policy learns online, from rewards of completions that it has just sampled; none: from preferences."""
     introspection: IntrospectionConfig | None = None
@@ -104,5 +108,20 @@ class Recipe(Section):
             raise ValueError(
                 "answer.format=elicited asks the model to write on, which rewards of online training cannot: choose"
                 " another format"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reward_model_is_there_and_used(self) -> Recipe:
+        chosen = self.online.rewards.reward_model if self.online else None
+        if chosen is not None and chosen.path is None and self.reward_model is None:
+            raise ValueError(
+                "online.rewards.reward_model has no reward model to score by: set online.rewards.reward_model.path, or"
+                " reward_model, which trains one"
+            )
+        if self.reward_model is not None and self.online is not None and (chosen is None or chosen.path is not None):
+            raise ValueError(
+                "reward_model trains a reward model that nothing scores by: set online.rewards.reward_model without a"
+                " path, or reward_model to null"
             )
         return self

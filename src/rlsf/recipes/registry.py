@@ -37,6 +37,11 @@ RECIPES: dict[str, RecipeCard] = {
             "arXiv 2507.21931, signal and pairing ours",
         ),
         RecipeCard(
+            "rlsf-rm",
+            "a reward model on RLSF's confidence-ranked pairs, and RLOO by its score",
+            "arXiv 2507.21931, RLOO for the paper's PPO",
+        ),
+        RecipeCard(
             "rlsf-online",
             "GRPO, reward: RLSF's answer-span disparity of fresh completions",
             "arXiv 2507.21931, online part ours",

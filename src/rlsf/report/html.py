@@ -22,6 +22,7 @@ from rlsf.report.inputs import ReportInputs
 from rlsf.report.limits import limits
 from rlsf.report.method import how, labels
 from rlsf.report.names import short_name
+from rlsf.report.reward_model import reward_model_view
 from rlsf.report.series import INTROSPECTION, PREFERENCES, Series, online_series
 from rlsf.report.verdict import remarks, verdict
 
@@ -53,6 +54,7 @@ def render_report(inputs: ReportInputs) -> str:
             remarks=remarks(comparisons),
             headline_figures=headline_figures(comparisons) if comparisons else [],
             curve_rows=curve_rows(summary),
+            reward_model=reward_model_view(inputs),
             training_figures=training_figures(inputs.events, inputs.checkpoints, _pictures(inputs)),
             how=how(inputs.recipe),
             labels=labels(inputs.recipe),

@@ -114,6 +114,7 @@ class ReportInputs:
     ``turns`` (``turns.json`` of each phase) where it was from dialogues. ``outcomes`` gives, for every
     evaluated question, whether the greedy answer was right before and after (None: not graded, or not measured).
     ``learned_questions`` counts the evaluation questions that were also among the prompts learned from.
+    ``reward_model`` is what was measured of a reward model that the run trained (``reward_model/evaluation.json``).
     """
 
     name: str
@@ -129,3 +130,4 @@ class ReportInputs:
     questions: tuple[QuestionView, ...] = ()
     outcomes: Mapping[str, tuple[bool | None, bool | None]] = field(default_factory=dict)
     learned_questions: int = 0
+    reward_model: Mapping[str, Any] | None = None

@@ -1,0 +1,65 @@
+"""What ``rlsf eval --reward-model`` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from rlsf.files import write_json
+from rlsf.recipes.recipe import Recipe
+
+if TYPE_CHECKING:
+    from rlsf.evaluation.reward_accuracy import PairShare
+    from rlsf.evaluation.schema import Interval
+
+RESULT = "reward_evaluation.json"
+
+
+def show_reward_accuracy(reward_model: str, data: Path, recipe: Recipe, output: Path | None) -> None:
+    """Measure a reward model on pairs of texts, print what is found, and write it to ``output`` where that is said.
+
+    ``recipe`` says how prompts are rendered, how the model is loaded, and how many resamples the intervals take.
+    """
+    from rlsf.pipeline.reward_bench import evaluate_reward_model
+
+    model = recipe.model.model_copy(update={"path": reward_model, "revision": None})
+    found = evaluate_reward_model(model, data, recipe.render, resamples=recipe.evaluation.bootstrap, seed=recipe.seed)
+    measured, console = found.accuracy, Console()
+    lines = [
+        f"{measured.pairs} pairs of {measured.prompts} prompts:"
+        f" accuracy {_share(measured.accuracy, measured.interval)}",
+        f"ECE {measured.ece:.3f}, Brier {measured.brier:.3f}, log loss {measured.log_loss:.3f} nats",
+    ]
+    if measured.length_slope is not None:
+        correlation = "" if measured.length_correlation is None else f", correlation {measured.length_correlation:+.2f}"
+        lines.append(f"{measured.length_slope:+.4f} reward a token among answers to one prompt{correlation}")
+    if found.too_long:
+        lines.append(f"{found.too_long} pair{'' if found.too_long == 1 else 's'} left out: longer than the context")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(_table("Chosen answer", measured.by_length))
+    if measured.by_subset:
+        console.print(_table("Subset", measured.by_subset))
+    if output is not None:
+        write_json(output / RESULT, {**measured.model_dump(mode="json"), "too_long": found.too_long})
+        console.print(f"written to {output / RESULT}", highlight=False, soft_wrap=True)
+
+
+def _table(name: str, shares: Mapping[str, PairShare]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column(name)
+    table.add_column("Pairs", justify="right")
+    table.add_column("Accuracy", justify="right")
+    for key, share in shares.items():
+        table.add_row(key, str(share.pairs), _share(share.accuracy, share.interval))
+    return table
+
+
+def _share(value: float, interval: Interval) -> str:
+    bounds = "" if interval is None else f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
+    return f"{100 * value:.1f} %{bounds}"

@@ -1,0 +1,81 @@
+"""Pairs of texts in RewardBench's format (arXiv 2403.13787), scored by a reward model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlsf.errors import InputError
+from rlsf.evaluation.reward_accuracy import RewardAccuracy, reward_accuracy
+from rlsf.models import ModelConfig, context_length, has_chat_template, load_tokenizer
+from rlsf.models.reward_model import load_reward_model
+from rlsf.pipeline.reward_modelling import score_pairs
+from rlsf.prompts import Prompt, render
+from rlsf.prompts.config import RenderConfig
+from rlsf.prompts.fields import Row, get_field
+from rlsf.prompts.files import json_rows
+from rlsf.prompts.rendering import encode_plain
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TEXTS = ("prompt", "chosen", "rejected")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkResult:
+    """What was measured, and how many pairs were left out because a trace exceeds the model's context."""
+
+    accuracy: RewardAccuracy
+    too_long: int
+
+
+def evaluate_reward_model(
+    model: ModelConfig, data: Path, render_config: RenderConfig | None = None, *, resamples: int = 1000, seed: int = 0
+) -> BenchmarkResult:
+    """Accuracy and calibration of a reward model on pairs of texts.
+
+    ``data`` holds JSON lines (or a JSON array) with ``prompt``, ``chosen``, ``rejected`` and, at will, ``subset`` and
+    ``id``. A prompt is rendered as a question to the policy is; the answer follows it, and the end-of-sequence token,
+    as in a trace that ended by itself. Raises ``InputError`` for a missing or empty text, with its line, and where no
+    pair fits the model's context.
+    """
+    tokenizer = load_tokenizer(model)
+    if not data.is_file():
+        raise InputError(f"no such file: {data}: give JSON lines with {', '.join(TEXTS)}")
+    pairs = [read_pair(row, tokenizer, render_config or RenderConfig()) for row in json_rows(data)]
+    loaded = load_reward_model(model)
+    context = context_length(loaded)
+    fitting = [pair for pair in pairs if context is None or _length(pair) <= context]
+    if not fitting:
+        raise InputError(f"{data}: none of {len(pairs)} pairs fits the reward model's context of {context} tokens")
+    scored = score_pairs(loaded, fitting)
+    return BenchmarkResult(reward_accuracy(scored, resamples=resamples, seed=seed), len(pairs) - len(fitting))
+
+
+def read_pair(row: Row, tokenizer: PreTrainedTokenizerBase, config: RenderConfig) -> dict[str, Any]:
+    """The token ids of a row's texts, in the columns of a preference pair."""
+    texts = {name: _text(row, name) for name in TEXTS}
+    prompt = render(Prompt(row.place, texts["prompt"]), tokenizer, config)
+    # Without a chat template the prompt ends in "A:", which an answer follows after a space.
+    plain = config.chat == "never" or not has_chat_template(tokenizer)
+    space = " " if plain and not prompt.text[-1:].isspace() else ""
+    ends: list[Any] = [tokenizer.eos_token_id]
+    return {
+        "prompt_id": str(row.record.get("id") or row.place),
+        "prompt_ids": list(prompt.token_ids),
+        "subset": str(row.record.get("subset") or ""),
+        **{f"{side}_ids": [*encode_plain(space + texts[side].strip(), tokenizer), *ends] for side in TEXTS[1:]},
+    }
+
+
+def _text(row: Row, name: str) -> str:
+    value = get_field(row, name)
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{row.place}: {name!r} is no text: give the text itself, not a list of messages")
+    return value
+
+
+def _length(pair: dict[str, Any]) -> int:
+    return len(pair["prompt_ids"]) + max(len(pair["chosen_ids"]), len(pair["rejected_ids"]))

@@ -1,0 +1,135 @@
+"""The reward-model stage: ranked pairs to a reward model, measured on pairs that it has not seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlsf.evaluation.reward_accuracy import RewardAccuracy, ScoredPair, reward_accuracy
+from rlsf.files import digest, write_json
+from rlsf.models import load_model, model_fingerprint
+from rlsf.models.config import ModelConfig
+from rlsf.models.reward_model import load_reward_model
+from rlsf.pipeline.context import Run
+from rlsf.pipeline.manifest import Manifest, finished, require
+from rlsf.pipeline.ranking import PAIRS
+from rlsf.pipeline.training import by_difference
+from rlsf.rewards.reward_model import EVALUATION
+from rlsf.sampling.randomness import derived_seed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from rlsf.training.reward_model_config import RewardModelConfig
+
+STAGE = "reward model"
+
+
+def reward_model_stage(run: Run) -> Manifest:
+    """Train a reward model from the model at the start on the pairs, and measure it on the held-out ones."""
+    from rlsf.training.reward_model import train_reward_model
+
+    ranked = require(run.folder.preferences(1), "rank", f"rank {run.folder.path}")
+    recipe, base, config = run.recipe, run.policy_config(1), reward_model_config(run)
+    inputs = {
+        "preferences": ranked.digest,
+        "model": {"fingerprint": model_fingerprint(base), "dtype": base.dtype},
+        "reward_model": config.model_dump(mode="json"),
+        "seed": recipe.seed,
+    }
+    folder = run.folder.reward_checkpoints
+    done = finished(folder, STAGE, inputs)
+    if done is not None:
+        return done
+    learned_from, kept_out = split_pairs(pq.read_table(run.folder.preferences(1) / PAIRS), config.held_out, recipe.seed)
+    with run.progress.stage(STAGE, config.optimiser_steps(learned_from.num_rows)) as advance:
+        result = train_reward_model(
+            # An adapter is merged; as for every training, small updates would vanish in bfloat16 weights.
+            model=load_model(base.model_copy(update={"dtype": "float32"} if base.dtype == "auto" else {})),
+            tokenizer=run.tokenizer,
+            preferences=learned_from,
+            config=config,
+            folder=folder,
+            reward_folder=run.folder.reward_model,
+            seed=derived_seed(recipe.seed, STAGE),
+            record=lambda event: run.metrics.record({**event, "event": "reward_model"}),
+            resume=True,
+            progress=by_difference(advance),
+        )
+    measured = _measure(run, kept_out) if kept_out.num_rows else None
+    counts = ("pairs", "too_long", "steps", "learning_rate")
+    manifest = Manifest(
+        STAGE,
+        inputs,
+        {
+            **{name: getattr(result, name) for name in counts},
+            "held_out_pairs": kept_out.num_rows,
+            "accuracy": None if measured is None else measured.accuracy,
+        },
+    )
+    manifest.write(folder)
+    return manifest
+
+
+def reward_model_config(run: Run) -> RewardModelConfig:
+    """The section ``reward_model``, which this run has."""
+    assert run.recipe.reward_model is not None
+    return run.recipe.reward_model
+
+
+def own_reward_model(run: Run) -> ModelConfig | None:
+    """The reward model that this run trains, None where it trains none."""
+    if run.recipe.reward_model is None:
+        return None
+    return run.recipe.model.model_copy(update={"path": str(run.folder.reward_model), "revision": None})
+
+
+def split_pairs(pairs: pa.Table, share: float, seed: int) -> tuple[pa.Table, pa.Table]:
+    """Pairs to learn from, and those of ``share`` of the prompts, kept out.
+
+    Prompts are chosen by the digest of their ids, so that the choice depends on neither order nor resume; the guard's
+    probe holds out by the same order, so that the smaller set is part of the larger.
+    """
+    order = sorted(set(pairs["prompt_id"].to_pylist()), key=lambda prompt_id: digest([seed, prompt_id]))
+    kept = set(order[: math.floor(share * len(order))])
+    out = [prompt_id in kept for prompt_id in pairs["prompt_id"].to_pylist()]
+    return pairs.filter(pa.array([not one for one in out], pa.bool_())), pairs.filter(pa.array(out, pa.bool_()))
+
+
+def _measure(run: Run, pairs: pa.Table) -> RewardAccuracy:
+    """Score the held-out pairs by the model that was saved; what is found is kept beside it."""
+    config = own_reward_model(run)
+    assert config is not None
+    scored = score_pairs(load_reward_model(config), pairs.to_pylist())
+    settings = run.recipe.evaluation
+    measured = reward_accuracy(scored, bins=settings.bins, resamples=settings.bootstrap, seed=run.recipe.seed)
+    write_json(run.folder.reward_model / EVALUATION, measured.model_dump(mode="json"))
+    run.metrics.record({"event": "reward_accuracy", "accuracy": measured.accuracy, "ece": measured.ece})
+    return measured
+
+
+def score_pairs(model: PreTrainedModel, pairs: Sequence[dict[str, Any]]) -> list[ScoredPair]:
+    """The rewards of pairs given by token ids; a trace that stands in several pairs is scored once."""
+    from rlsf.scoring.reward_scores import reward_scores
+
+    sides = ("chosen", "rejected")
+    sequences = dict.fromkeys(_sequence(pair, side) for pair in pairs for side in sides)
+    rewards = dict(zip(sequences, reward_scores(model, list(sequences)), strict=True))
+    return [
+        ScoredPair(
+            prompt_id=pair["prompt_id"],
+            subset=pair.get("subset") or "",
+            **{f"{side}_reward": rewards[_sequence(pair, side)] for side in sides},
+            **{f"{side}_tokens": len(pair[f"{side}_ids"]) for side in sides},
+        )
+        for pair in pairs
+    ]
+
+
+def _sequence(pair: dict[str, Any], side: str) -> tuple[int, ...]:
+    ids: Iterable[int] = (*pair["prompt_ids"], *pair[f"{side}_ids"])
+    return tuple(ids)
