@@ -53,6 +53,20 @@ PUBLISHED = {
             ("rlif-trajectory-entropy", "trajectory_entropy"),
         )
     },
+    "rlsf-rm": {
+        "algorithm": "rloo",  # for PPO
+        "rewards.reward_model.weight": 1.0,
+        "temperature": 0.7,
+        "num_iterations": 3,
+        "max_completion_length": 256,
+        "learning_rate": 3e-6,
+        "lr_scheduler_type": "linear",
+        "epsilon": 0.2,
+        "beta": 0.05,
+        "epochs": 3.0,
+        "lora.rank": 8,
+        "lora.dropout": 0.1,
+    },
     "rlcr": {
         "rewards.brier_calibration.form": "published",
         "prompts_per_step": 72,
@@ -166,6 +180,19 @@ def test_core_po_keeps_the_papers_settings() -> None:
         "training.rounds",
     ):
         assert key in written, key
+
+
+def test_the_reward_model_keeps_the_papers_settings() -> None:
+    recipe, direct = resolve("rlsf-rm"), resolve("rlsf")
+    config, online = recipe.reward_model, recipe.online
+    assert config is not None
+    assert online is not None
+    assert (config.learning_rate, config.epochs, config.batch_size) == (5e-5, 3.0, 4)
+    assert (config.use_margin, config.centre_rewards) == (True, 0.0)
+    assert config.lora == online.lora
+    assert online.completions_per_step == 32
+    # Both routes learn from the same pairs.
+    assert (recipe.sampling, recipe.signal, recipe.ranking) == (direct.sampling, direct.signal, direct.ranking)
 
 
 @pytest.mark.parametrize("name", RECIPES)
