@@ -18,6 +18,7 @@ from rich.console import Console
 from rlsf.cli.interrupt import resumed_by
 from rlsf.cli.labels import say_labels
 from rlsf.cli.options import Overrides, RecipeOptions, RunOptions
+from rlsf.cli.reward_accuracy import show_reward_accuracy
 from rlsf.cli.run import print_recipe, show_summary
 from rlsf.errors import InputError
 from rlsf.files import write_text
@@ -105,6 +106,7 @@ def train(folder: Path, /, *overrides: TrainingOverrides) -> None:
     """
     from rlsf.pipeline.introspection import introspection_stage
     from rlsf.pipeline.online import online_stage
+    from rlsf.pipeline.reward_modelling import reward_model_stage
     from rlsf.pipeline.run import warm_up
     from rlsf.pipeline.training import train_stage
 
@@ -114,6 +116,11 @@ def train(folder: Path, /, *overrides: TrainingOverrides) -> None:
             section = "training" if run.recipe.introspection is None else "introspection"
             raise InputError(f"{section}.rounds > 1 samples again between rounds: use `rlsf run --resume` for it")
         warm_up(run)
+        if run.recipe.reward_model is not None:
+            reward_model_stage(run)
+            _say(f"reward model in {run.folder.reward_model}")
+            if run.recipe.online is None:
+                return
         if run.recipe.introspection is not None:
             manifest = introspection_stage(run, 1)
         else:
@@ -124,6 +131,7 @@ def train(folder: Path, /, *overrides: TrainingOverrides) -> None:
 def evaluate(
     *folder_and_overrides: FolderAndOverrides,
     data: str | None = None,
+    reward_model: str | None = None,
     options: RecipeOptions = _RECIPE,
     where: RunOptions = _WHERE,
 ) -> None:
@@ -132,7 +140,10 @@ def evaluate(
     Parameters
     ----------
     data:
-        The same as --eval-data.
+        The same as --eval-data; for a reward model, pairs in RewardBench's format (JSON lines with prompt, chosen,
+        rejected and, at will, subset).
+    reward_model:
+        Measure this reward model, a folder or a hub id, on the pairs of --data.
     """
     from rlsf.pipeline.context import Run
     from rlsf.pipeline.folder import RunFolder
@@ -141,6 +152,11 @@ def evaluate(
     from rlsf.pipeline.run import evaluate_all
 
     folder, overrides = _split_folder(folder_and_overrides)
+    if reward_model is not None:
+        if folder is not None or options.model is not None or data is None:
+            raise InputError("a reward model is measured alone: say --reward-model FOLDER --data FILE.jsonl")
+        show_reward_accuracy(reward_model, Path(data), options.resolve(overrides), where.output)
+        return
     if (folder is None) == (options.model is None):
         raise InputError("say what to measure: a run folder, or --model MODEL --data FILE")
     options = replace(options, eval_data=data or options.eval_data)
