@@ -40,6 +40,9 @@ class TrainingConfig(Section):
     """``ipo`` (arXiv 2310.12036) divides each trace's log-ratio by its length, as TRL does."""
     beta: float = Field(default=0.1, gt=0)
     """Strength of the pull towards the reference policy."""
+    likelihood: Literal["conditional", "joint"] = "conditional"
+    """Of what the log-ratio is: the trace given its prompt, or, ``joint``, prompt and trace. It makes a difference
+    where the two sides of a pair have prompts of their own, as those of ``conditioning``."""
     nll_weight: float = Field(default=1.0, ge=0)
     """Weight of the per-token negative log-likelihood of the chosen trace; guards against likelihood displacement."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
@@ -85,6 +88,15 @@ class TrainingConfig(Section):
             raise ValueError(
                 "training.reference=start needs training.precompute_reference=true: the first model is not kept in"
                 " memory beside the policy"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _traces_alone_stay_likely(self) -> TrainingConfig:
+        if self.likelihood == "joint" and self.nll_weight:
+            raise ValueError(
+                "training.likelihood=joint would count the prompt in the NLL of the chosen trace: set"
+                " training.nll_weight=0"
             )
         return self
 

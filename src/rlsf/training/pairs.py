@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,8 @@ from rlsf.training.config import TrainingConfig
 from rlsf.training.objective import gap_weights
 
 TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+#: The prompt of the rejected trace where it is not that of the chosen one; such pairs may come with a ``weight``.
+REJECTED_PROMPT = "rejected_prompt_ids"
 CONFIDENCE_COLUMNS = ("chosen_confidence", "rejected_confidence")
 
 
@@ -42,6 +46,7 @@ def prepare_pairs(
 ) -> Pairs:
     """Preference rows to training examples: the sampled token ids as they are, plus margin and weight where asked.
 
+    Rows with ``rejected_prompt_ids`` have a prompt for each side, and a ``weight`` that is not 1 throughout is kept.
     Pairs with a prompt and trace of more than ``max_length`` tokens together are left out and counted. Raises
     ``InputError`` for an empty table, a missing column, an empty trace, and ids outside the vocabulary; ``section`` is
     the recipe's that says what to train, for messages.
@@ -53,12 +58,12 @@ def prepare_pairs(
         )
     _require_columns(preferences, config, section)
     _check_tokens(preferences, vocabulary_size)
-    columns = {name: preferences.column(name) for name in TOKEN_COLUMNS}
+    columns = {name: preferences.column(name) for name in token_columns(preferences)}
     if config.use_margin:
         columns["margin"] = preferences.column("margin").cast(pa.float32())
-    if config.use_weight:
-        chosen, rejected = (preferences.column(name).to_numpy().astype(np.float64) for name in CONFIDENCE_COLUMNS)
-        columns["weight"] = pa.array(gap_weights(torch.from_numpy(chosen - rejected)).float().numpy())
+    weights = _weights(preferences, config)
+    if weights is not None:
+        columns["weight"] = pa.array(weights.astype(np.float32))
     table = pa.table(columns)
     fits = _fits(table, max_length)
     kept = table.filter(pa.array(fits))
@@ -70,9 +75,31 @@ def prepare_pairs(
     return Pairs(Dataset(InMemoryTable(kept)), int((~fits).sum()), _digest(kept))
 
 
+def token_columns(table: pa.Table) -> tuple[str, ...]:
+    """The columns of token ids that pairs have."""
+    return (*TOKEN_COLUMNS, *({REJECTED_PROMPT} & set(table.column_names)))
+
+
+def sequences(pair: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+    """Prompt and trace in one of both sides."""
+    rejected_prompt = pair.get(REJECTED_PROMPT, pair["prompt_ids"])
+    return [*pair["prompt_ids"], *pair["chosen_ids"]], [*rejected_prompt, *pair["rejected_ids"]]
+
+
+def _weights(preferences: pa.Table, config: TrainingConfig) -> np.ndarray | None:
+    """The given weight of each pair times that of its confidence gap; None where all pairs weigh the same."""
+    weights = np.ones(preferences.num_rows)
+    if "weight" in preferences.column_names:
+        weights *= preferences.column("weight").to_numpy()
+    if config.use_weight:
+        chosen, rejected = (preferences.column(name).to_numpy().astype(np.float64) for name in CONFIDENCE_COLUMNS)
+        weights *= gap_weights(torch.from_numpy(chosen - rejected)).numpy()
+    return None if not config.use_weight and (weights == 1).all() else weights
+
+
 def _require_columns(preferences: pa.Table, config: TrainingConfig, section: str) -> None:
     needed = {
-        **dict.fromkeys(TOKEN_COLUMNS, "training"),
+        **dict.fromkeys((*TOKEN_COLUMNS, *token_columns(preferences)), "training"),
         **(dict.fromkeys(("margin",), f"{section}.use_margin") if config.use_margin else {}),
         **(dict.fromkeys(CONFIDENCE_COLUMNS, "training.use_weight") if config.use_weight else {}),
     }
@@ -97,12 +124,16 @@ def _values(table: pa.Table, name: str) -> np.ndarray:
 def _fits(table: pa.Table, max_length: int | None) -> np.ndarray:
     if max_length is None:
         return np.ones(table.num_rows, dtype=bool)
-    longest = np.maximum(_lengths(table, "chosen_ids"), _lengths(table, "rejected_ids"))
-    return _lengths(table, "prompt_ids") + longest <= max_length
+    prompts = "prompt_ids", REJECTED_PROMPT if REJECTED_PROMPT in table.column_names else "prompt_ids"
+    sides = [
+        _lengths(table, prompt) + _lengths(table, trace)
+        for prompt, trace in zip(prompts, ("chosen_ids", "rejected_ids"), strict=True)
+    ]
+    return np.maximum(*sides) <= max_length
 
 
 def _check_tokens(preferences: pa.Table, vocabulary_size: int) -> None:
-    for name in TOKEN_COLUMNS:
+    for name in token_columns(preferences):
         empty = np.flatnonzero(_lengths(preferences, name) == 0)
         if len(empty):
             raise InputError(f"preference pair {empty[0]} has an empty {name!r}: rank the traces again")
@@ -117,7 +148,7 @@ def _check_tokens(preferences: pa.Table, vocabulary_size: int) -> None:
 
 def _digest(table: pa.Table) -> str:
     hasher = hashlib.sha256()
-    for name in TOKEN_COLUMNS:
+    for name in token_columns(table):
         hasher.update(_lengths(table, name).astype(np.int64).tobytes())
         hasher.update(_values(table, name).astype(np.int64).tobytes())
     return hasher.hexdigest()

@@ -18,6 +18,7 @@ from rlsf.files import atomic_path
 from rlsf.training.checkpoints import out_of_room
 from rlsf.training.collator import PAIR_NUMBERS
 from rlsf.training.objective import Objective, PairLogprobs
+from rlsf.training.pairs import REJECTED_PROMPT, TOKEN_COLUMNS
 from rlsf.training.whole_checkpoints import WholeCheckpoints
 
 REFERENCE = "reference.parquet"
@@ -53,7 +54,7 @@ class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
         if self._signature_columns is None:
             super()._set_signature_columns_if_needed()
             columns: Any = self._signature_columns
-            self._signature_columns = [*columns, *PAIR_NUMBERS]
+            self._signature_columns = [*columns, REJECTED_PROMPT, *PAIR_NUMBERS]
 
     # Reference
 
@@ -83,9 +84,10 @@ class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
         return table
 
     def _reference_table(self, dataset: Dataset, batch_size: int) -> pa.Table:
-        rows = dataset.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]).to_list()
-        sides = ("chosen_ids", "rejected_ids")
-        keys = [[(tuple(row["prompt_ids"]), tuple(row[side])) for row in rows] for side in sides]
+        rejected_prompt = REJECTED_PROMPT if REJECTED_PROMPT in dataset.column_names else "prompt_ids"
+        rows = dataset.select_columns(sorted({*TOKEN_COLUMNS, rejected_prompt})).to_list()
+        sides = ("prompt_ids", "chosen_ids"), (rejected_prompt, "rejected_ids")
+        keys = [[(tuple(row[prompt]), tuple(row[trace])) for row in rows] for prompt, trace in sides]
         distinct = sorted({*keys[0], *keys[1]}, key=lambda key: (len(key[0]) + len(key[1]), key))
         logprobs = dict(zip(distinct, self._reference_logprobs(distinct, 2 * batch_size), strict=True))
         names = ("ref_chosen_logps", "ref_rejected_logps")
@@ -139,6 +141,11 @@ class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _trl_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        if "weight" in inputs:
+            raise InputError(
+                "training.trainer chooses an objective of TRL's, which weighs all pairs the same: remove that option,"
+                " or set conditioning.rejected_weight=1"
+            )
         try:
             loss = super()._compute_loss(model, inputs, return_outputs)
         except ValueError as error:  # TRL looks at the name of its loss no earlier

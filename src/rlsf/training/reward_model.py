@@ -6,13 +6,14 @@ import copy
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import torch
 from datasets import Dataset
 from datasets.table import InMemoryTable
 from peft import PeftModel
+from torch.nn.functional import logsigmoid
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
@@ -20,6 +21,7 @@ from trl.trainer.reward_trainer import RewardTrainer
 from rlsf.errors import InputError
 from rlsf.models.facts import context_length
 from rlsf.models.reward_model import padded_with, unambiguous_padding, with_reward_head
+from rlsf.training.collator import PAIR_NUMBERS, RewardCollator
 from rlsf.training.common_options import (
     check_names,
     common_options,
@@ -32,7 +34,7 @@ from rlsf.training.common_options import (
 from rlsf.training.config import TrainingConfig
 from rlsf.training.finish import TrainingResult, starting_point, train_to_the_best
 from rlsf.training.observer import Progress, Record, TrainingObserver, ignore
-from rlsf.training.pairs import Pairs, prepare_pairs
+from rlsf.training.pairs import Pairs, prepare_pairs, sequences
 from rlsf.training.policy import low_precision, no_progress_bars, save_policy
 from rlsf.training.reward_model_config import RewardModelConfig
 from rlsf.training.whole_checkpoints import WholeCheckpoints
@@ -53,12 +55,27 @@ class RewardModelTrainer(WholeCheckpoints, RewardTrainer):
         last = inputs["input_ids"].gather(1, mask.sum(dim=1, keepdim=True) - 1)
         padding = unambiguous_padding(last[:, 0])
         inputs = {**inputs, "input_ids": inputs["input_ids"].masked_fill(~mask, padding)}
+        weight = inputs.pop("weight", None)
         with padded_with(self.accelerator.unwrap_model(model), padding):
-            loss: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if weight is not None:
+            loss = self._weighted(outputs.logits, inputs.get("margin", 0.0), weight)
         # TRL counts tokens from the start of the process, which is no number of a training that was resumed.
         self._metrics["train" if self.model.training else "eval"].pop("num_tokens", None)
-        self._require_finite(loss[0] if return_outputs else loss, "loss")
-        return loss
+        self._require_finite(loss, "loss")
+        return (loss, outputs) if return_outputs else loss
+
+    def _set_signature_columns_if_needed(self) -> None:
+        if self._signature_columns is None:
+            super()._set_signature_columns_if_needed()
+            columns: Any = self._signature_columns
+            self._signature_columns = [*columns, "weight"]
+
+    def _weighted(self, rewards: torch.Tensor, margin: torch.Tensor | float, weight: torch.Tensor) -> torch.Tensor:
+        """TRL's loss with a weight for each pair's comparison; rewards are (2 x pairs, 1), the chosen ones first."""
+        chosen, rejected = rewards.squeeze(-1).chunk(2)
+        loss = -(weight * logsigmoid(chosen - rejected - margin)).mean()
+        return loss + (self.args.center_rewards_coefficient or 0.0) * ((chosen + rejected) ** 2).mean()
 
 
 def train_reward_model(
@@ -76,12 +93,13 @@ def train_reward_model(
 ) -> TrainingResult:
     """A reward model from the policy ``model`` and ranked pairs, saved to ``reward_folder`` with its tokenizer.
 
-    With r the reward at the last token of prompt and trace, the loss is the mean over pairs of
-    -log s(r_chosen - r_rejected - margin) + centre_rewards (r_chosen + r_rejected)^2, s the logistic function
-    (Bradley and Terry 1952; with a margin, arXiv 2307.09288, eq. 2; arXiv 2507.21931 takes exp(gap) for it). The body
-    of ``model`` is trained in place, pass a fresh one; its head is drawn from ``seed``. Checkpoints go to ``folder``;
-    with ``resume``, training goes on from the last whole one, and on CPU the weights are then those of a run that was
-    never interrupted, bit for bit. Adapters are merged into the saved weights.
+    With r the reward at the last token of prompt and trace, each side's with its own prompt where pairs have two, the
+    loss is the mean over pairs of -w log s(r_chosen - r_rejected - margin) + centre_rewards (r_chosen + r_rejected)^2,
+    s the logistic function and w the pair's weight, 1 where it has none (Bradley and Terry 1952; with a margin, arXiv
+    2307.09288, eq. 2; arXiv 2507.21931 takes exp(gap) for it). The body of ``model`` is trained in place, pass a fresh
+    one; its head is drawn from ``seed``. Checkpoints go to ``folder``; with ``resume``, training goes on from the last
+    whole one, and on CPU the weights are then those of a run that was never interrupted, bit for bit. Adapters are
+    merged into the saved weights.
 
     Raises ``InputError`` for unusable pairs, options or architectures, ``ModelError`` when the loss or gradient is not
     a number, and ``ResourceError`` when disk or memory runs out; finished checkpoints are kept in every case.
@@ -125,6 +143,7 @@ def build_reward_trainer(
         trainer = RewardModelTrainer(
             reward,
             args=arguments,
+            data_collator=RewardCollator(pad_token_id=cast(int, padded.pad_token_id)),
             train_dataset=dataset,
             processing_class=padded,
             peft_config=lora,
@@ -146,18 +165,12 @@ _SIDES = ("chosen_ids", "rejected_ids")
 
 
 def whole_sequences(pairs: Pairs) -> Dataset:
-    """Pairs as TRL's reward trainer reads them: prompt and trace in one, with the margin where there is one."""
-    table = pairs.dataset.to_dict()
-    assert isinstance(table, dict)
-    columns = {
-        side: pa.array(
-            [[*prompt, *trace] for prompt, trace in zip(table["prompt_ids"], table[side], strict=True)],
-            pa.list_(pa.int32()),
-        )
-        for side in _SIDES
-    }
-    if "margin" in table:
-        columns["margin"] = pa.array(table["margin"], pa.float32())
+    """Pairs as TRL's reward trainer reads them: prompt and trace in one, margin and weight where there are any."""
+    sides = zip(*(sequences(pair) for pair in pairs.dataset.to_list()), strict=True)
+    columns = {name: pa.array(list(side), pa.list_(pa.int32())) for name, side in zip(_SIDES, sides, strict=True)}
+    for name in PAIR_NUMBERS:
+        if name in pairs.dataset.column_names:
+            columns[name] = pa.array(pairs.dataset[name][:], pa.float32())
     return Dataset(InMemoryTable(pa.table(columns)))
 
 

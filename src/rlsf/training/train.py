@@ -98,13 +98,15 @@ def build_trainer(
                 model,
                 reference,
                 arguments,
-                PairCollator(pad_token_id=_pad_id(tokenizer)),
+                PairCollator(pad_token_id=_pad_id(tokenizer), joint=config.likelihood == "joint"),
                 pairs.dataset,
                 processing_class=tokenizer,
                 peft_config=lora,
                 objective=objective(config, arguments),
                 folder=Path(arguments.output_dir),
-                pairs_digest=pairs.digest,
+                pairs_digest=pairs.digest
+                if config.likelihood == "conditional"
+                else f"{config.likelihood}:{pairs.digest}",
                 selection=selection,
             )
         except ValueError as error:
