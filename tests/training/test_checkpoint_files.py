@@ -70,9 +70,9 @@ def test_a_step_saved_again_replaces_the_first(tmp_path: Path) -> None:
 def test_pruning_keeps_the_last_and_the_best(tmp_path: Path) -> None:
     for step in (0, 10, 20, 30, 40):
         write(tmp_path, step)
-    prune_checkpoints(tmp_path, keep=2, protected=10)
+    prune_checkpoints(tmp_path, keep=2, protected={10})
     assert checkpoint_steps(tmp_path) == [10, 30, 40]
-    prune_checkpoints(tmp_path, keep=1, protected=None)
+    prune_checkpoints(tmp_path, keep=1, protected=())
     assert checkpoint_steps(tmp_path) == [40]
 
 
@@ -85,7 +85,7 @@ def test_an_interrupted_deletion_leaves_no_half_checkpoint(tmp_path: Path, monke
 
     monkeypatch.setattr("rlsf.training.checkpoints.shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
-        prune_checkpoints(tmp_path, keep=1, protected=None)
+        prune_checkpoints(tmp_path, keep=1, protected=())
     monkeypatch.undo()
     assert checkpoint_steps(tmp_path) == [20]
     remove_partials(tmp_path)

@@ -304,3 +304,21 @@ class TestWhatIsNotMeasured:
 def test_limits_that_mean_nothing(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         GuardConfig(**options)
+
+
+class TestKeepingTheLast:
+    def test_the_last_probe_is_kept_while_nothing_is_amiss(self) -> None:
+        held = guard(keep="last", patience=1)
+        for number, agreement in enumerate((0.5, 0.75, 0.7, 0.7)):
+            held.add(10 * number, {"agreement": agreement})
+        assert (held.best_step, held.stopped) == (30, False)
+        assert held.steps_to_hold == {10, 30}
+        assert held.explain() == "agreement 0.700, the last, kept since nothing was amiss, of 4 probes"
+
+    def test_an_alarm_brings_back_the_best(self) -> None:
+        held = guard(keep="last", agreement_drop=0.1, prompts=10_000)
+        for number, agreement in enumerate((0.5, 0.75, 0.5)):
+            held.add(10 * number, {"agreement": agreement})
+        assert held.stopped
+        assert held.best_step == 10
+        assert "step 10 is kept: agreement 0.750, the best of 3 probes" in held.explain()

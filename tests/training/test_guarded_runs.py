@@ -46,7 +46,7 @@ def lived(held: Guard, events: list[tuple[str, int, dict[str, float]]]) -> list[
     return decisions
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(SIGNS, min_size=1, max_size=12), st.lists(PROBES, min_size=12, max_size=12), st.integers(1, 3))
 def test_a_resumed_run_decides_the_same_at_every_cut(
     tmp_path_factory: pytest.TempPathFactory,

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -74,10 +74,10 @@ def _flush(folder: Path) -> None:
                 os.fsync(stream.fileno())
 
 
-def prune_checkpoints(folder: Path, *, keep: int, protected: int | None) -> None:
-    """Delete all but the last ``keep`` checkpoints and the ``protected`` step's."""
+def prune_checkpoints(folder: Path, *, keep: int, protected: Collection[int]) -> None:
+    """Delete all but the last ``keep`` checkpoints and those of the ``protected`` steps."""
     for step in checkpoint_steps(folder)[:-keep]:
-        if step != protected:
+        if step not in protected:
             # Out of the way first: half a deletion would look like a checkpoint without its weights.
             leaving = folder / f".checkpoint-{step}{PARTIAL}-0"
             checkpoint_path(folder, step).rename(leaving)

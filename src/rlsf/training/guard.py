@@ -74,6 +74,13 @@ class Guard(Selection):
     """The last step whose rollouts were watched."""
     alarm: Alarm | None = None
 
+    @property
+    def best(self) -> dict[str, float] | None:
+        """The probe whose policy is kept: by ``keep: last`` the last one, as long as no alarm has rung."""
+        if self.config.keep == "last" and self.alarm is None:
+            return self.probes[-1] if self.probes else None
+        return self.most_agreeing
+
     def due(self, step: int, last_step: int) -> bool:
         """Whether this step is probed: also the one at which training stops, which may be the best."""
         return self.stopped or super().due(step, last_step)
@@ -83,7 +90,7 @@ class Guard(Selection):
 
         True where it is the best so far. Raises ``InputError`` without agreement.
         """
-        best = self.best
+        best = self.most_agreeing
         improved = super().add(step, _numbers(measured))
         probe = self.probes[-1]
         if best is not None and self.alarm is None:
@@ -122,6 +129,9 @@ class Guard(Selection):
         if self.alarm is None:
             return kept
         return f"{self.alarm}; {kept}" if not self.best_step else f"{self.alarm}; step {self.best_step} is kept: {kept}"
+
+    def _choice(self) -> str:
+        return "the last, kept since nothing was amiss," if self.best is not self.most_agreeing else super()._choice()
 
     def _ending(self) -> str:
         return super()._ending() if self.alarm is None else ""

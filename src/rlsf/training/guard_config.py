@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from rlsf.training.config import SelectionConfig
@@ -19,6 +21,9 @@ class GuardConfig(SelectionConfig):
     to harm within 80 (arXiv 2506.17219): sparser probes would miss the peak."""
     patience: int | None = Field(default=4, ge=1)
     """Stop after this many probes without a better one; none: train until the end or an alarm, keep the best."""
+    keep: Literal["best", "last"] = "best"
+    """Which policy is kept: that of the probe with the best agreement, or, for rewards that know the right answers, the
+    last one, unless an alarm rings: then the best as well. Patience counts for ``best`` alone."""
     signal: str | None = None
     """The confidence signal by which the start's surest answers are chosen; none: the recipe's."""
     persistence: int = Field(default=5, ge=1)

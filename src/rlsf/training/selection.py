@@ -38,14 +38,24 @@ class Selection:
     stopped: bool = False
 
     @property
-    def best(self) -> dict[str, float] | None:
-        """The best probe, None before the first."""
+    def most_agreeing(self) -> dict[str, float] | None:
+        """The probe with the best agreement, None before the first."""
         return max(self.probes, key=lambda probe: probe["agreement"], default=None)
 
     @property
+    def best(self) -> dict[str, float] | None:
+        """The probe whose policy is kept, None before the first."""
+        return self.most_agreeing
+
+    @property
     def best_step(self) -> int | None:
-        """The step of the best probe."""
+        """The step of that probe."""
         return None if self.best is None else int(self.best["step"])
+
+    @property
+    def steps_to_hold(self) -> set[int]:
+        """The steps whose checkpoints may still be kept as the result."""
+        return {int(probe["step"]) for probe in (self.best, self.most_agreeing) if probe is not None}
 
     def due(self, step: int, last_step: int) -> bool:
         """Whether this step is probed: every ``every`` steps and the last one."""
@@ -72,10 +82,15 @@ class Selection:
         """Why this step's policy was kept, in one line."""
         if self.best is None:
             return "no probe: the last step is kept"
-        agreement = f"agreement {self.best['agreement']:.3f}, the best of {len(self.probes)} probes{self._ending()}"
+        agreement = (
+            f"agreement {self.best['agreement']:.3f}, {self._choice()} of {len(self.probes)} probes{self._ending()}"
+        )
         if self.best_step == 0:
             return f"no step was better than the start, which is kept: {agreement}"
         return agreement
+
+    def _choice(self) -> str:
+        return "the best"
 
     def _ending(self) -> str:
         return f"; stopped after {self.config.patience} probes without a better one" if self.stopped else ""

@@ -60,8 +60,8 @@ class WholeCheckpoints(_Trainer):
                 self.accelerator.wait_for_everyone()
             finally:
                 self._staging = None
-        best = None if self.selection is None else self.selection.best_step
-        prune_checkpoints(self.folder, keep=self.args.save_total_limit or 2, protected=best)
+        held = set() if self.selection is None else self.selection.steps_to_hold
+        prune_checkpoints(self.folder, keep=self.args.save_total_limit or 2, protected=held)
         self.accelerator.wait_for_everyone()
 
     def _save_beside_the_first_process(self, model: Any, trial: Any) -> None:
