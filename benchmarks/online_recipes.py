@@ -1,4 +1,4 @@
-"""Every online recipe on the bundled model: reward, held-out accuracy and calibration before and after, by seed.
+"""Every online recipe whose reward is computed and not learned, on the bundled model: reward, held-out accuracy and calibration before and after, by seed.
 
 python benchmarks/online_recipes.py [--quick] [--json FILE] [--page docs/results.md] [--recipes A B ...] [--seeds 0 1 2]
 
@@ -109,7 +109,7 @@ def table(runs: Sequence[Mapping[str, Any]], *, ranges: bool) -> list[list[str]]
             if not known:
                 return ""
             mean = format(statistics.fmean(known), form)
-            ends = f" ({min(known):{form}} to {max(known):{form}})" if ranges and len(known) > 1 else ""
+            ends = f" ({min(known):{form}} to {max(known):{form}})" if ranges and min(known) < max(known) else ""
             return mean + ends
 
         rows.append(
@@ -153,7 +153,8 @@ def finished_runs(file: Path | None) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    online = [name for name in RECIPES if resolve(name).online is not None]
+    shipped = {name: resolve(name) for name in RECIPES}
+    online = [name for name, recipe in shipped.items() if recipe.online is not None and recipe.reward_model is None]
     parser = options("Every online recipe on the bundled model")
     parser.add_argument("--recipes", nargs="+", default=online)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
