@@ -56,7 +56,10 @@ FolderAndOverrides = Annotated[
     ),
 ]
 #: What may still change once preference pairs are there, or before online training is done; and once traces are.
-_FROM_TRAINING = ("training", "reward_model", "online", "introspection", "evaluation", "evaluation_data")
+_FROM_TRAINING = (
+    *("conditioning", "training", "reward_model", "online", "introspection"),
+    *("evaluation", "evaluation_data"),
+)
 _FROM_RANKING = ("signal", "judge", "ranking", *_FROM_TRAINING)
 
 

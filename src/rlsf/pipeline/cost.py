@@ -62,7 +62,8 @@ def estimate_cost(recipe: Recipe, prompts: int, questions: int, trial: Trial) ->
     """A whole run at the rates of ``trial``."""
     training = recipe.training
     asked = training.rounds * prompts + (2 if prompts else 1) * questions
-    pairs = round(trial.pairs / trial.prompts * prompts)
+    # Each pair is joined by two comparisons of prompts, where the recipe conditions on them.
+    pairs = (1 if recipe.conditioning is None else 3) * round(trial.pairs / trial.prompts * prompts)
     steps = training.optimiser_steps(pairs) if pairs else 0
     pair_seconds = 2 * sum(trial.lengths) / len(trial.lengths) * trial.forward_seconds
     # The reference policy reads every pair once.

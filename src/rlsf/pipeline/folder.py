@@ -4,6 +4,7 @@ recipe.yaml  environment.json  metrics.jsonl
 traces/round-1/part-00000.parquet  manifest.json
 judgements/round-1/part-00000.parquet  manifest.json
 preferences/round-1/pairs.parquet  confidences.parquet  manifest.json
+conditioned/round-1/pairs.parquet  manifest.json
 examples/round-1/examples.parquet  manifest.json
 checkpoints/round-1/  checkpoints/warm-up/  checkpoints/reward-model/
 reward_model/
@@ -129,6 +130,9 @@ class RunFolder(OwnedFolder):
 
     def preferences(self, round_: int) -> Path:
         return self.path / "preferences" / f"round-{round_}"
+
+    def conditioned(self, round_: int) -> Path:
+        return self.path / "conditioned" / f"round-{round_}"
 
     def examples(self, round_: int) -> Path:
         return self.path / "examples" / f"round-{round_}"

@@ -14,8 +14,10 @@ from rlsf.files import digest, write_json
 from rlsf.models import load_model, model_fingerprint
 from rlsf.models.config import ModelConfig
 from rlsf.models.reward_model import load_reward_model
+from rlsf.pipeline.conditioning import limited_prompts, numbers_of_pairs, pairs_to_learn_from
 from rlsf.pipeline.context import Run
-from rlsf.pipeline.manifest import Manifest, finished, require
+from rlsf.pipeline.length_bias import measure_length_bias
+from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.ranking import PAIRS
 from rlsf.pipeline.training import by_difference
 from rlsf.rewards.reward_model import EVALUATION
@@ -33,10 +35,10 @@ def reward_model_stage(run: Run) -> Manifest:
     """Train a reward model from the model at the start on the pairs, and measure it on the held-out ones."""
     from rlsf.training.reward_model import train_reward_model
 
-    ranked = require(run.folder.preferences(1), "rank", f"rank {run.folder.path}")
+    made, path = pairs_to_learn_from(run, 1)
     recipe, base, config = run.recipe, run.policy_config(1), reward_model_config(run)
     inputs = {
-        "preferences": ranked.digest,
+        "preferences": made.digest,
         "model": {"fingerprint": model_fingerprint(base), "dtype": base.dtype},
         "reward_model": config.model_dump(mode="json"),
         "seed": recipe.seed,
@@ -45,7 +47,9 @@ def reward_model_stage(run: Run) -> Manifest:
     done = finished(folder, STAGE, inputs)
     if done is not None:
         return done
-    learned_from, kept_out = split_pairs(pq.read_table(run.folder.preferences(1) / PAIRS), config.held_out, recipe.seed)
+    learned_from, _ = split_pairs(pq.read_table(path), config.held_out, recipe.seed)
+    ranked = pq.read_table(run.folder.preferences(1) / PAIRS)
+    _, kept_out = split_pairs(ranked, config.held_out, recipe.seed)
     with run.progress.stage(STAGE, config.optimiser_steps(learned_from.num_rows)) as advance:
         result = train_reward_model(
             # An adapter is merged; as for every training, small updates would vanish in bfloat16 weights.
@@ -104,12 +108,31 @@ def _measure(run: Run, pairs: pa.Table) -> RewardAccuracy:
     """Score the held-out pairs by the model that was saved; what is found is kept beside it."""
     config = own_reward_model(run)
     assert config is not None
-    scored = score_pairs(load_reward_model(config), pairs.to_pylist())
+    model = load_reward_model(config)
+    scored = score_pairs(model, pairs.to_pylist())
     settings = run.recipe.evaluation
     measured = reward_accuracy(scored, bins=settings.bins, resamples=settings.bootstrap, seed=run.recipe.seed)
-    write_json(run.folder.reward_model / EVALUATION, measured.model_dump(mode="json"))
+    found = {**measured.model_dump(mode="json"), **_length_bias(run, model, pairs)}
+    write_json(run.folder.reward_model / EVALUATION, found)
     run.metrics.record({"event": "reward_accuracy", "accuracy": measured.accuracy, "ece": measured.ece})
     return measured
+
+
+def _length_bias(run: Run, model: PreTrainedModel, pairs: pa.Table) -> dict[str, Any]:
+    """What length does to the rewards, where the recipe conditions on it, as another key of what was measured."""
+    recipe = run.recipe
+    if recipe.conditioning is None:
+        return {}
+    measured = measure_length_bias(
+        model,
+        pairs,
+        recipe.conditioning,
+        limited_prompts(run.prompts, run.tokenizer, recipe.render, recipe.conditioning),
+        numbers_of_pairs(derived_seed(recipe.seed, "length bias")),
+        resamples=recipe.evaluation.bootstrap,
+        seed=recipe.seed,
+    )
+    return {"length_bias": measured.model_dump(mode="json")}
 
 
 def score_pairs(model: PreTrainedModel, pairs: Sequence[dict[str, Any]]) -> list[ScoredPair]:

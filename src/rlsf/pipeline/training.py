@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlsf.models import load_model
+from rlsf.pipeline.conditioning import pairs_to_learn_from
 from rlsf.pipeline.context import Run
-from rlsf.pipeline.manifest import Manifest, finished, require
+from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.probe import agreement_probe, held_out, surest_answers
-from rlsf.pipeline.ranking import CONFIDENCES, PAIRS
+from rlsf.pipeline.ranking import CONFIDENCES
 from rlsf.sampling.randomness import derived_seed
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ def train_stage(run: Run, round_: int) -> Manifest:
     """Fine-tune the policy of the round before on this round's pairs."""
     from rlsf.training import keep_reference, train_preferences
 
-    ranked = require(run.folder.preferences(round_), "rank", f"rank {run.folder.path}")
+    made, path = pairs_to_learn_from(run, round_)
     recipe, base = run.recipe, run.policy_config(round_)
     inputs = {
-        "preferences": ranked.digest,
+        "preferences": made.digest,
         "training": recipe.training.model_dump(mode="json"),
         "seed": recipe.seed,
     }
@@ -34,7 +35,7 @@ def train_stage(run: Run, round_: int) -> Manifest:
     done = finished(folder, "train", inputs)
     if done is not None:
         return done
-    pairs = pq.read_table(run.folder.preferences(round_) / PAIRS)
+    pairs = pq.read_table(path)
     targets = probe_targets(run, round_)
     training_pairs = pairs.filter(pa.array([prompt_id not in targets for prompt_id in pairs["prompt_id"].to_pylist()]))
     if round_ > 1 and recipe.training.reference == "start":

@@ -12,6 +12,7 @@ from rlsf.evaluation.config import EvaluationConfig
 from rlsf.introspection.config import IntrospectionConfig
 from rlsf.judging.config import JudgeConfig
 from rlsf.models.config import ModelConfig
+from rlsf.preferences.conditioning_config import LengthConditioningConfig
 from rlsf.preferences.config import RankingConfig
 from rlsf.prompts.config import PromptConfig, RenderConfig
 from rlsf.sampling.config import SamplingConfig
@@ -39,6 +40,8 @@ class Recipe(Section):
     judge: JudgeConfig | None = None
     """How the policy judges its own traces; their P(True) then ranks them in the place of ``signal``."""
     ranking: RankingConfig = RankingConfig()
+    conditioning: LengthConditioningConfig | None = None
+    """Comparisons of prompts that differ by a length limit, beside each ranked pair; none: the pairs alone."""
     training: TrainingConfig = TrainingConfig()
     """How preferences become a policy; not used where ``online`` is set."""
     reward_model: RewardModelConfig | None = None
@@ -108,6 +111,19 @@ class Recipe(Section):
             raise ValueError(
                 "answer.format=elicited asks the model to write on, which rewards of online training cannot: choose"
                 " another format"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _conditioned_pairs_are_learned_from(self) -> Recipe:
+        if self.conditioning is None:
+            return self
+        if self.reward_model is None and (self.online is not None or self.introspection is not None):
+            raise ValueError("conditioning makes pairs that nothing learns from: set conditioning to null")
+        if self.training.use_weight:
+            raise ValueError(
+                "training.use_weight weighs pairs by a gap in confidence, which comparisons of two prompts do not have:"
+                " set it to false, or conditioning to null"
             )
         return self
 

@@ -59,7 +59,10 @@ def how(recipe: Recipe) -> str:
         return f"{name} on dialogues with itself, reward {rewards(recipe)}"
     if recipe.online is not None:
         return f"{name}, reward {rewards(recipe)}"
-    return f"{name} on preference pairs{', ranked by P(True)' if recipe.judge else ''}"
+    pairs = f"preference pairs{', ranked by P(True)' if recipe.judge else ''}"
+    if recipe.conditioning is not None:
+        pairs += " and comparisons of prompts that differ by a length limit"
+    return f"a reward model on {pairs}" if recipe.reward_model is not None else f"{name} on {pairs}"
 
 
 def labels(recipe: Recipe) -> str:

@@ -71,7 +71,20 @@ def _figures(measured: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("reward a token, traces of one prompt", number(measured["length_slope"], 4, signed=True), ""),
         ("correlation of reward and length there", number(measured["length_correlation"], 2, signed=True), ""),
     ]
-    return rows
+    return rows + _length_bias(measured.get("length_bias"))
+
+
+def _length_bias(measured: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+    """What length does to the rewards, where it was measured; lengths are in words."""
+    if measured is None:
+        return []
+    shares = (
+        ("balanced", "mean of the accuracies where the chosen trace has fewer and more words"),
+        ("length_accuracy", "of two traces, the one that keeps a length limit has the higher reward"),
+        ("limit_accuracy", "a trace has the higher reward under the prompt that it obeys"),
+    )
+    rows = [(f"{words}, %", *_share(measured[key])) for key, words in shares if measured[key] is not None]
+    return [*rows, ("pairs whose chosen trace has more words, %", number(100 * measured["longer_chosen"], 1), "")]
 
 
 def _share(share: Mapping[str, Any]) -> tuple[str, str]:
