@@ -2,9 +2,10 @@
 
 python benchmarks/online_recipes.py [--quick] [--json FILE] [--page docs/results.md] [--recipes A B ...] [--seeds 0 1 2]
 
-All of them by default, but for those that learn their reward first. Each run is that of `rlsf demo --recipe NAME --seed S`: the shipped recipe with the demo's settings, 400 generated
-questions to learn from, 500 others to measure on. Two runs at a time, each on one thread. ``--page`` writes the table
-between the two marks of a Markdown page. Runs that ``--json FILE`` holds already are not done again.
+All of them by default, but for those that learn their reward first. Each run is that of `rlsf demo --recipe NAME
+--seed S`: the shipped recipe with the demo's settings, 400 generated questions to learn from, 500 others to measure on.
+Two runs at a time, each on one thread. ``--page`` writes the table between the two marks of a Markdown page. Runs that
+``--json FILE`` holds already are not done again.
 """
 
 from __future__ import annotations
