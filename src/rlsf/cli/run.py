@@ -44,7 +44,10 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool, go_on: Sequence[ob
     with resumed_by(*go_on), run.open(resume=resume) as opened:
         summary = run_all(opened)
         show_summary(summary, console)
-        console.print(f"policy  {opened.folder.policy}", highlight=False, soft_wrap=True)
+        if opened.folder.policy.exists():
+            console.print(f"policy  {opened.folder.policy}", highlight=False, soft_wrap=True)
+        else:  # a reward model may be all that was trained
+            console.print(f"reward model  {opened.folder.reward_model}", highlight=False, soft_wrap=True)
         console.print(f"report  {opened.folder.report_file}", highlight=False, soft_wrap=True)
 
 

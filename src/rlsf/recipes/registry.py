@@ -56,6 +56,16 @@ RECIPES: dict[str, RecipeCard] = {
             "samples ranked by P(True) of their reasoning and answer, DPO in rounds against a fixed reference",
             "arXiv 2505.17454, judging questions and pairing ours",
         ),
+        RecipeCard(
+            "rc-rm",
+            "a reward model on the ranked pairs and on comparisons of prompts with and without a length limit",
+            "arXiv 2502.00814, limits and pairs ours",
+        ),
+        RecipeCard(
+            "rc-dpo",
+            "DPO on the ranked pairs and on comparisons of prompts with and without a length limit",
+            "arXiv 2502.00814, limits and pairs ours",
+        ),
         RecipeCard("intuitor", "GRPO, reward: self-certainty, with a divergence term", "arXiv 2505.19590"),
         RecipeCard("rlif-self-certainty", "GRPO, reward: self-certainty", "arXiv 2506.17219"),
         RecipeCard("rlif-token-entropy", "GRPO, reward: minus the tokens' mean entropy", "arXiv 2506.17219"),

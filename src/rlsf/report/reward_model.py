@@ -32,6 +32,8 @@ class RewardModelView:
 
     pairs: int
     prompts: int
+    optimised: bool
+    """Whether a policy was optimised against its score."""
     figures: tuple[tuple[str, str, str], ...]
     drawings: tuple[Drawing, ...]
 
@@ -44,13 +46,14 @@ def reward_model_view(inputs: ReportInputs) -> RewardModelView | None:
         return None
     drawings = _training_drawings(events)
     if measured is None:
-        return RewardModelView(0, 0, (), tuple(drawings))
+        return RewardModelView(0, 0, inputs.recipe.online is not None, (), tuple(drawings))
     diagram = reliability_plot(
         measured["reliability"], None, "reward-model-reliability", "reward model, held-out pairs"
     )
     return RewardModelView(
         pairs=measured["pairs"],
         prompts=measured["prompts"],
+        optimised=inputs.recipe.online is not None,
         figures=tuple(_figures(measured)),
         drawings=(Drawing("Reliability", Markup(diagram), f"ECE {number(measured['ece'], 3)}"), *drawings),
     )
