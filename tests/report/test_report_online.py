@@ -105,8 +105,8 @@ def test_a_stop_is_told_by_the_reason_that_the_guard_gives() -> None:
     from rlsf.training.guard_config import GuardConfig
 
     collapsed, patient, fine = (Guard(GuardConfig(patience=1)) for _ in range(3))
-    collapsed.add(0, {"agreement": 0.6, "entropy": 1.0, "prompts": 64})
-    collapsed.add(10, {"agreement": 0.7, "entropy": 0.01, "prompts": 64})
+    collapsed.add(0, {"agreement": 0.6, "truncated": 0.0, "prompts": 64})
+    collapsed.add(10, {"agreement": 0.7, "truncated": 0.9, "prompts": 64})
     patient.add(0, {"agreement": 0.6})
     patient.add(10, {"agreement": 0.59})
     fine.add(0, {"agreement": 0.6})

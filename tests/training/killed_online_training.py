@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from killing import left_alone_and_killed
+from killed_children import left_alone_and_killed
 from online_runs import KINDS, train
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from killing import left_alone_and_killed
+from killed_children import left_alone_and_killed
 from tiny_policy import tiny_model, tiny_pairs, tiny_tokenizer
 
 from rlsf.training.config import LoraSection, SelectionConfig, TrainingConfig

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from killing import reported
+from killed_children import reported
 from online_runs import KINDS, Events, Interrupted, probe, train
 from safetensors.torch import load_file
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from killing import reported
+from killed_children import reported
 from safetensors.torch import load_file
 
 SCRIPT = Path(__file__).with_name("killed_training.py")
