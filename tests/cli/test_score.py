@@ -85,7 +85,7 @@ def test_a_finished_one_is_not_done_again(tmp_path: Path, scores: Scores, fails:
 @pytest.mark.slow
 def test_an_interrupt_says_how_to_go_on(tmp_path: Path, scores: Scores) -> None:
     """A real Ctrl-C, once the first shard is there."""
-    traces = write(tmp_path / "mine.jsonl", *({**GOOD, "id": f"p{n}", "completion": f"{n} " * 40} for n in range(2000)))
+    traces = write(tmp_path / "mine.jsonl", *({**GOOD, "id": f"p{n}", "completion": f"{n} " * 40} for n in range(800)))
     output = tmp_path / "my output"
     command = ("--model", str(MODEL_DIR), "--traces", str(traces), "--output", str(output), "--shard-traces", "4")
     process = subprocess.Popen([sys.executable, "-m", "rlsf", "score", *command], stderr=subprocess.PIPE, text=True)
@@ -99,7 +99,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path, scores: Scores) -> None:
     assert shown.splitlines()[-1] == line
     assert "Traceback" not in shown
     assert not (output / "manifest.json").exists()
-    assert scores("--resume", "--output", output).startswith("400 traces, ")
+    assert scores("--resume", "--output", output).startswith("800 traces, ")
 
 
 def test_nothing_to_score_with(tmp_path: Path, fails: Fails) -> None:
