@@ -153,3 +153,13 @@ def test_every_command_that_learns_says_that_labels_are_learned_from(
     ):
         assert execute(arguments) == 0
         assert capsys.readouterr().out.startswith(f"recipe rlsf {SUPERVISED}\n")
+
+
+def test_misspelt_signals_of_an_online_recipe_are_met_before_any_work(
+    fails: Fails, tmp_path: Path, online: Path
+) -> None:
+    prompts = write(tmp_path / "q.jsonl", *({**QUESTION, "id": f"q{n}"} for n in range(12)))
+    command = ("run", "--config", online, "--model", MODEL_DIR, "--prompts", prompts, "--output", tmp_path / "run")
+    for key in ("online.guard.signal", "online.rewards.answer_confidence.signal"):
+        assert "unknown confidence signal 'answer_disparty' (did you mean" in fails(*command, f"{key}=answer_disparty")
+    assert not (tmp_path / "run").exists()

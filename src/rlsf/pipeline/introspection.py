@@ -26,7 +26,7 @@ from rlsf.models import load_model
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.dialogues import asker, introspection_config, turn_sampling
 from rlsf.pipeline.manifest import Manifest, finished
-from rlsf.pipeline.probe import FollowUp, agreement_probe, held_out, surest_answers
+from rlsf.pipeline.probe import FollowUp, agreement_probe, held_out, surest_of_traces
 from rlsf.pipeline.ranking import confidences
 from rlsf.pipeline.sampling import read_traces, require_answers, sample_stage
 from rlsf.pipeline.training import by_difference
@@ -120,9 +120,7 @@ def train_stage(run: Run, round_: int, examples: Manifest, kept_out: Sequence[st
             # An adapter wraps the model and passes on its attributes; the trainer takes either.
             model=cast("PreTrainedModel", load_model(base, for_training=True)),
             tokenizer=run.tokenizer,
-            examples=[
-                RewardedExample(Example(row["prompt_ids"], row["completion_ids"]), row["reward"]) for row in rows
-            ],
+            examples=rewarded,
             config=training,
             folder=folder,
             policy_folder=run.folder.round_policy(round_, recipe.rounds),
@@ -228,12 +226,7 @@ def _probe_targets(run: Run, round_: int, kept_out: Sequence[str]) -> dict[str, 
     folder, seed = run.folder.traces(round_) / "probe", derived_seed(run.recipe.seed, "sample", round_)
     title = run.title("sample for the probe", round_)
     sample_stage(run, title, run.policy_config(round_), prompts, folder, seed, run.recipe.sampling)
-    signal = get_signal(run.recipe.signal)
-    return surest_answers(
-        (trace.prompt_id, trace.answer.text if trace.answer else None, confidence)
-        for traces in read_traces(folder)
-        for trace, confidence in zip(traces, confidences(traces, signal, run.tokenizer), strict=True)
-    )
+    return surest_of_traces(run, read_traces(folder), run.recipe.signal)
 
 
 def _follow_up(run: Run, round_: int) -> FollowUp | None:

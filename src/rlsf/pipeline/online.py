@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from rlsf.confidence import get_signal
 from rlsf.files import digest
 from rlsf.models import load_model, model_fingerprint
 from rlsf.pipeline.context import Run, prompts_digest
 from rlsf.pipeline.manifest import Manifest, finished, require
-from rlsf.pipeline.probe import agreement_probe, held_out, surest_answers
-from rlsf.pipeline.ranking import confidences
+from rlsf.pipeline.probe import agreement_probe, held_out, surest_of_traces
 from rlsf.pipeline.reward_modelling import STAGE as REWARD_MODEL
 from rlsf.pipeline.reward_modelling import own_reward_model
 from rlsf.pipeline.sampling import read_traces, sample_stage
@@ -119,11 +117,5 @@ def probe_targets(run: Run, prompt_ids: Sequence[str]) -> dict[str, str]:
     folder, seed = run.folder.traces(1), derived_seed(run.recipe.seed, "sample", 1)
     if run.recipe.reward_model is None:  # its pairs come from traces of every prompt, sampled already
         sample_stage(run, "sample for the guard", run.start_config(), prompts, folder, seed, run.recipe.sampling)
-    signal = get_signal(online_config(run).guard.signal or run.recipe.signal)
-    answered = [
-        (trace.prompt_id, trace.answer.text if trace.answer else None, confidence)
-        for traces in read_traces(folder)
-        if traces[0].prompt_id in set(prompt_ids)
-        for trace, confidence in zip(traces, confidences(traces, signal, run.tokenizer), strict=True)
-    ]
-    return surest_answers(answered)
+    held = (traces for traces in read_traces(folder) if traces[0].prompt_id in set(prompt_ids))
+    return surest_of_traces(run, held, online_config(run).guard.signal or run.recipe.signal)

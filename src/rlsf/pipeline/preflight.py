@@ -34,8 +34,7 @@ def require_a_batch(recipe: Recipe, prompts: int) -> None:
     online = recipe.online
     if online is None:
         return
-    if not online.rewards.chosen:
-        raise InputError("no reward to learn from: set one of online.rewards, self_certainty for instance")
+    online.rewards.require_one()
     held_out = held_out_count(recipe.selection, prompts)
     needed = online.prompts_per_step * online.steps_per_rollout
     if prompts - held_out < needed:
@@ -48,7 +47,8 @@ def require_a_batch(recipe: Recipe, prompts: int) -> None:
 
 def require_usable(recipe: Recipe, prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ``InputError`` for a recipe or a model that cannot be used, and for prompts that leave no room."""
-    get_signal(recipe.signal)
+    for signal in _signals(recipe):
+        get_signal(signal)
     resolve_device(recipe.model.device)
     context = configured_context_length(load_model_config(recipe.model))
     lengths = [len(render(prompt, tokenizer, recipe.render).token_ids) for prompt in prompts]
@@ -60,3 +60,12 @@ def require_usable(recipe: Recipe, prompts: Sequence[Prompt], tokenizer: PreTrai
             f" no room for an answer ({len(too_long)} of {len(prompts)} prompts are too long): shorten or remove them,"
             " or choose a model with a longer context"
         )
+
+
+def _signals(recipe: Recipe) -> list[str]:
+    """Every confidence signal that the recipe names."""
+    named = [recipe.signal]
+    if recipe.online is not None:
+        by_confidence = recipe.online.rewards.answer_confidence
+        named += [recipe.online.guard.signal or recipe.signal, by_confidence.signal if by_confidence else recipe.signal]
+    return named

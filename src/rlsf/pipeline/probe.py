@@ -50,6 +50,16 @@ def surest_answers(answered: Iterable[tuple[str, str | None, float | None]]) -> 
     return {prompt_id: answer for prompt_id, (_, answer) in best.items()}
 
 
+def surest_of_traces(run: Run, traces_by_prompt: Iterable[Sequence[Trace]], signal: str) -> dict[str, str]:
+    """The same of sampled traces, by the confidence signal of that name."""
+    measure = get_signal(signal)
+    return surest_answers(
+        (trace.prompt_id, trace.answer.text if trace.answer else None, confidence)
+        for traces in traces_by_prompt
+        for trace, confidence in zip(traces, confidences(traces, measure, run.tokenizer), strict=True)
+    )
+
+
 def agreement_probe(run: Run, targets: Mapping[str, str], follow_up: FollowUp | None = None) -> Probe:
     """Share of held-out prompts whose greedy answer is the one the earlier policy was surest of, and vital signs.
 

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from rlsf.config import Section
-
-Temperature = Literal["raw", "sampling"]
+from rlsf.errors import InputError
+from rlsf.rewards.grading import GradeForm
+from rlsf.rewards.policy_reward import Temperature
 
 
 class RewardSection(Section):
@@ -68,7 +69,7 @@ class VerificationSection(RewardSection):
     """What a solution is judged by: its gold answer, as published, or the majority of its prompt's completions."""
     share: Annotated[float, Field(gt=0, lt=1)] = 1 / 9
     """Part of the completions that are gradings."""
-    form: Literal["boxed", "line"] = "boxed"
+    form: GradeForm = "boxed"
     """A grade as ``\\boxed{1}``, as published, or as a line ``Grade: 1.0``, which small models find easier."""
     template: str = "full"
     """What asks for a grade: ``full``, ``terse``, or a text with {question} and {solution}."""
@@ -102,6 +103,11 @@ class RewardsConfig(Section):
         """The rewards in use, by name."""
         sections = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: section for name, section in sections.items() if section is not None}
+
+    def require_one(self) -> None:
+        """Raise ``InputError`` where no reward is in use."""
+        if not self.chosen:
+            raise InputError("no reward to learn from: set one of online.rewards, self_certainty for instance")
 
     @property
     def needing_labels(self) -> list[str]:

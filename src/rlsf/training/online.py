@@ -180,8 +180,7 @@ def _trainer_of(
 
 
 def _require_enough(rows: Sequence[Mapping[str, Any]], config: OnlineConfig) -> None:
-    if not config.rewards.chosen:
-        raise InputError("no reward to learn from: set one of online.rewards, self_certainty for instance")
+    config.rewards.require_one()
     needed = config.prompts_per_step * config.steps_per_rollout
     if len(rows) < needed:
         raise InputError(
