@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from _shared import machine, options, show, write_json
+from _page import write_tables
+from _shared import options, show, write_json
 from rlsf.demo import MODEL_DIR, write_data
 from rlsf.demo.settings import demo_settings
 from rlsf.pipeline.context import Run
@@ -224,23 +225,6 @@ TABLES: dict[str, tuple[Sequence[str], Callable[..., list[list[str]]]]] = {
 }
 
 
-def to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def write_page(page: Path, runs: Sequence[Mapping[str, Any]]) -> None:
-    """Put the tables between the marks of a page, with the machine that made them."""
-    known, text = machine(), page.read_text(encoding="utf-8")
-    made = f"Two cores, {known['processor']}, torch {known['torch']}, transformers {known['transformers']}."
-    for name, (header, rows) in TABLES.items():
-        before, start, rest = text.partition(f"<!-- {name} -->")
-        _, end, after = rest.partition(f"<!-- end of {name} -->")
-        text = f"{before}{start}\n\n{made}\n\n{to_markdown(header, rows(runs, ranges=True))}\n\n{end}{after}"
-    page.write_text(text, encoding="utf-8")
-
-
 def finished_runs(file: Path | None) -> list[dict[str, Any]]:
     """What an earlier call has written."""
     return json.loads(file.read_text(encoding="utf-8"))["runs"] if file is not None and file.exists() else []
@@ -285,7 +269,9 @@ def main() -> None:
         if found:
             show(f"{name} on the bundled model, means", list(SHORT if header is POLICIES else header), found)
     if arguments.page is not None:
-        write_page(arguments.page, runs)
+        write_tables(
+            arguments.page, {name: (header, rows(runs, ranges=True)) for name, (header, rows) in TABLES.items()}
+        )
 
 
 if __name__ == "__main__":
