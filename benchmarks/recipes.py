@@ -269,9 +269,8 @@ def main() -> None:
         if found:
             show(f"{name} on the bundled model, means", list(SHORT if header is POLICIES else header), found)
     if arguments.page is not None:
-        write_tables(
-            arguments.page, {name: (header, rows(runs, ranges=True)) for name, (header, rows) in TABLES.items()}
-        )
+        found = {name: (header, rows(runs, ranges=True)) for name, (header, rows) in TABLES.items()}
+        write_tables(arguments.page, found)
 
 
 if __name__ == "__main__":
