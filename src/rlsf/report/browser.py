@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from rlsf.invisible import NAMED
 from rlsf.report.inputs import BranchSet, BranchView, QuestionView
 
 #: Tokens drawn on one page; beyond it, branches of higher rank are left out (and said to be).
@@ -15,20 +16,8 @@ TOKEN_BUDGET = 40_000
 TRACE_HEAD, TRACE_TAIL, ANSWER_SURROUNDINGS = 300, 500, 60
 #: Entropy is shaded from certainty to this many equally likely tokens.
 ENTROPY_CHOICES = 10
-#: What is shown for characters that are invisible: C0, delete and C1 controls; marks, embeddings and isolates of
-#: writing direction.
-_MARKS = {
-    code: f"⟨U+{code:04X}⟩"
-    for code in (
-        *range(0x20),
-        *range(0x7F, 0xA0),
-        0x061C,
-        0x200E,
-        0x200F,
-        *range(0x202A, 0x202F),
-        *range(0x2066, 0x206A),
-    )
-} | {ord("\n"): "↵\n", ord("\t"): "⇥\t"}
+#: What is shown for characters that are invisible; line ends and tabs keep their effect beside the mark.
+_MARKS = NAMED | {ord("\n"): "↵\n", ord("\t"): "⇥\t"}
 #: Stands for the end-of-sequence token, which has no text.
 END = "⟨end⟩"
 
