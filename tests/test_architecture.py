@@ -26,6 +26,9 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"tokenstats", "answers", "models", "sampling", "scoring", "rewards"},
     "introspection": {"prompts", "training"},
     "evaluation": {"tokenstats", "answers", "confidence", "prompts"},
+    "calibration": {"models", "evaluation"},
+    "select": {"answers", "evaluation"},
+    "audit": {"tokenstats", "answers", "confidence", "training", "evaluation"},
     "recipes": {
         *("answers", "models", "prompts", "sampling", "judging", "preferences", "training", "evaluation"),
         "introspection",
@@ -35,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
 ALLOWED["pipeline"] = set(ALLOWED)
 ALLOWED["cli"] = set(ALLOWED) | {"demo"}
 ALLOWED["demo"] = set(ALLOWED) - {"cli"}
-SHARED = {"errors", "config", "files", "linear", "traces"}
+SHARED = {"errors", "config", "files", "invisible", "linear", "traces"}
 
 
 def imports_of(path: Path) -> set[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rlsf.files import file_digest
 from rlsf.models.config import ModelConfig
-from rlsf.models.folder import ModelFolder, find_base, find_model
+from rlsf.models.folder import CALIBRATION, ModelFolder, find_base, find_model
 
 _SUFFIXES = {".json", ".safetensors", ".model", ".txt", ".jinja", ".tiktoken", ".py"}
 
@@ -32,7 +32,7 @@ def model_fingerprint(config: ModelConfig) -> str:
 def _folder_digest(folder: ModelFolder) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.path.iterdir()):
-        if path.is_file() and path.suffix in _SUFFIXES:
+        if path.is_file() and path.suffix in _SUFFIXES and path.name != CALIBRATION:
             stat = path.stat()
             content = _file_digest(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
             digest.update(f"{path.name}\0{stat.st_size}\0{content}\n".encode())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlsf.errors import InputError, near_names
+from rlsf.errors import InputError, near_names, shortened
 from rlsf.files import writing
 from rlsf.models.config import ModelConfig
 
@@ -21,11 +21,14 @@ TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json"),
     *("sentencepiece.bpe.model", "tekken.json", "tiktoken.model"),
 )
+#: A calibration of the model's confidence, kept beside the weights; it is about the model and no part of it.
+CALIBRATION = "calibration.json"
 _LFS_POINTER = b"version https://git-lfs"
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_WEIGHTS = "*.safetensors"
 #: What of a hub repository is fetched: never pickles, nor the same weights in another format.
-_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken"]
+_WANTED = ["*.json", _WEIGHTS, "*.model", "*.txt", "*.jinja", "*.tiktoken"]
 _UNWANTED = ["consolidated*", "original/*", "onnx/*", "*/*.safetensors"]
 
 
@@ -62,12 +65,16 @@ class ModelFolder:
             raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")
         return content
 
-    def require_model(self) -> None:
-        """Raise unless a configuration and complete safetensors weights are there."""
+    def require_config(self) -> None:
+        """Raise unless a model's configuration is there."""
         if not (self.path / "config.json").is_file():
             raise InputError(f"{self.name} is not a model folder: no config.json in it; there are: {self.listing()}")
         self.json("config.json")
         self.json("generation_config.json")  # transformers would pass over a malformed one, and its EOS ids with it
+
+    def require_model(self) -> None:
+        """Raise unless a configuration and complete safetensors weights are there."""
+        self.require_config()
         index = self.json(WEIGHTS_INDEX).get("weight_map", {})
         for weights in sorted(set(index.values())) or [WEIGHTS]:
             self._require_weights(weights)
@@ -112,6 +119,8 @@ class ModelFolder:
 def find_model(config: ModelConfig) -> ModelFolder:
     """The local folder of the model; a hub id is downloaded (safetensors, configuration, tokenizer) or found in cache.
 
+    Of a model that a server holds, weights are not downloaded.
+
     Raises ``InputError`` where the path is neither a folder nor a hub model, or the hub cannot be reached.
     """
     if not config.path:
@@ -139,10 +148,10 @@ def find_base(adapter: ModelFolder, config: ModelConfig) -> ModelFolder:
 
 def one_line(error: BaseException, limit: int = 200) -> str:
     """An error's message on one line, its type where that is needed to understand it."""
-    text = " ".join(str(error).split())
+    text = str(error).strip()
     if isinstance(error, KeyError) or not text:
         text = f"{type(error).__name__} {text}".strip()
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    return shortened(text, limit)
 
 
 def _near(path: Path) -> str:
@@ -160,6 +169,8 @@ def _snapshot(config: ModelConfig) -> Path:
 
     name = str(config.path)
     wanted = [*_WANTED, "*.py"] if config.trust_remote_code else _WANTED
+    if config.server is not None:
+        wanted = [pattern for pattern in wanted if pattern != _WEIGHTS]
     try:
         with writing(Path(constants.HF_HUB_CACHE)):
             return Path(
