@@ -12,7 +12,7 @@ from rlsf.cli.app import INTERRUPTED, USER_ERROR, app, execute
 from rlsf.demo import MODEL_DIR
 from rlsf.recipes import resolve, to_yaml
 
-COMMANDS = ("demo", "check", "run", "sample", "rank", "train", "eval", "report", "score", "recipes", "doctor")
+COMMANDS = ("demo", "check", "run", "sample", "rank", "train", "eval", "report", "score", "ask", "recipes", "doctor")
 
 
 def test_help_lists_every_command_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:

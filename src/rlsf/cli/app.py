@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from rlsf import __version__
+from rlsf.cli.ask import ask
 from rlsf.cli.check import check
 from rlsf.cli.demo import demo
 from rlsf.cli.doctor import doctor
@@ -31,7 +32,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 #: In the order of the work; importing them imports no model library.
-for place, command in enumerate((demo, check, run, sample, rank, train, evaluate, report, score, recipes, doctor)):
+for place, command in enumerate((demo, check, run, sample, rank, train, evaluate, report, score, ask, recipes, doctor)):
     name = "eval" if command is evaluate else command.__name__
     app.command(command, name=name, sort_key=place, help_epilogue="")
 
@@ -42,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def execute(arguments: Sequence[str]) -> int:
-    """Run one command line; returns its exit code."""
+    """Run one command line; returns its exit code: a command's own where it returns one, else 0."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     console = Console(stderr=True)
     try:
-        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except (RlsfError, CycloptsError) as error:
         message = " ".join(str(error).split())
         console.print(f"rlsf: {message}", style="red", highlight=False, soft_wrap=True, markup=False)
@@ -57,4 +58,4 @@ def execute(arguments: Sequence[str]) -> int:
             ": ".join(filter(None, ("stopped", str(interrupt)))), highlight=False, soft_wrap=True, markup=False
         )
         return INTERRUPTED
-    return 0
+    return code if isinstance(code, int) else 0
