@@ -7,18 +7,20 @@ from rlsf.answers.equivalence import Grader, Verdict, equivalent
 from rlsf.answers.find import find_answer
 from rlsf.answers.finding import Finding
 from rlsf.answers.token_text import TokenText
-from rlsf.answers.voting import Vote, aggregate, group_answers, majority
+from rlsf.answers.voting import SameAnswer, Vote, aggregate, elect, group_answers, majority
 
 __all__ = [
     "Answer",
     "Finding",
     "Grader",
+    "SameAnswer",
     "TokenText",
     "Verdict",
     "Vote",
     "aggregate",
     "align",
     "canonical",
+    "elect",
     "elicitation_ids",
     "elicitation_text",
     "equivalent",

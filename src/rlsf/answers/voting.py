@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -18,8 +18,8 @@ SameAnswer = Callable[[str, str], bool | None]
 class Vote:
     """The answer that won. ``members`` are the indices of the traces that gave it, ``index`` the surest of them.
 
-    ``weight`` is the number of members (majority) or their summed confidence (aggregation); ``share``, in [0, 1], is
-    its part of the total over all answers.
+    ``weight`` is the number of members (majority), their summed confidence (aggregation), or what else ``elect`` was
+    given; ``share``, in [0, 1], is its part of the total over all answers.
     """
 
     answer: str
@@ -69,7 +69,7 @@ def majority(
     Ties go to the larger summed confidence, then to the answer given first.
     """
     held = _checked(answers, confidences)
-    return _elect(answers, held, same, weigh=lambda members: float(len(members)))
+    return elect(answers, group_answers(answers, same), [1.0] * len(answers), held, ties=held)
 
 
 def aggregate(
@@ -82,7 +82,37 @@ def aggregate(
     """
     held = _checked(answers, confidences)
     heard = [None if confidence is None else answer for answer, confidence in zip(answers, confidences, strict=True)]
-    return _elect(heard, held, same, weigh=lambda members: math.fsum(held[i] for i in members))
+    return elect(heard, group_answers(heard, same), held, held)
+
+
+def elect(
+    answers: Sequence[str | None],
+    classes: Iterable[Sequence[int]],
+    weights: Sequence[float],
+    sureness: Sequence[float],
+    *,
+    ties: Sequence[float] | None = None,
+) -> Vote | None:
+    """argmax over ``classes`` of the sum of the members' ``weights``, each at least 0; None where there is no class.
+
+    ``classes`` hold equivalent answers, as ``group_answers`` returns them. Ties go to the larger sum of ``ties`` where
+    these are given, then to the class whose first member is the earliest. ``sureness``, of any range, says which
+    member stands for the class: the surest, ties to the first.
+    """
+
+    def summed(values: Sequence[float], members: Sequence[int]) -> float:
+        return math.fsum(values[i] for i in members)
+
+    breakers = ties or [0.0] * len(answers)
+    ranked = sorted(classes, key=lambda c: (summed(weights, c), summed(breakers, c), -c[0]), reverse=True)
+    if not ranked:
+        return None
+    members = ranked[0]
+    weight, total = summed(weights, members), math.fsum(summed(weights, c) for c in ranked)
+    answer = answers[members[0]]
+    assert answer is not None
+    surest = max(members, key=lambda i: (sureness[i], -i))
+    return Vote(answer, surest, tuple(members), weight, weight / total if total else 0.0)
 
 
 def _checked(answers: Sequence[str | None], confidences: Sequence[float | None] | None) -> list[float]:
@@ -94,21 +124,3 @@ def _checked(answers: Sequence[str | None], confidences: Sequence[float | None] 
         if confidence is not None and not 0 <= confidence <= 1:
             raise ValueError(f"confidence {confidence} of answer {index} is not in [0, 1]")
     return [0.0 if confidence is None else float(confidence) for confidence in confidences]
-
-
-def _elect(
-    answers: Sequence[str | None], held: Sequence[float], same: SameAnswer, weigh: Callable[[Sequence[int]], float]
-) -> Vote | None:
-    classes = group_answers(answers, same)
-    if not classes:
-        return None
-    weights = [weigh(members) for members in classes]
-    summed = [math.fsum(held[i] for i in members) for members in classes]
-    winner = max(range(len(classes)), key=lambda c: (weights[c], summed[c], -classes[c][0]))
-    members = classes[winner]
-    surest = max(members, key=lambda i: (held[i], -i))
-    total = math.fsum(weights)
-    share = weights[winner] / total if total else 0.0
-    answer = answers[members[0]]
-    assert answer is not None
-    return Vote(answer, surest, tuple(members), weights[winner], share)
