@@ -79,7 +79,8 @@ OK = '{"id": "a", "question": "?", "answer": "1"}\n'
         ("d.tsv", "id,question\n1,?\n", "d.tsv:1: one column, 'id,question': its cells seem to be separated by ','"),
         ("d.parquet", "PAR1 but not really", "d.parquet: not a Parquet file ("),
         ("d.parquet", "", "d.parquet: not a Parquet file ("),
-        ("d.txt", "?", "d.txt: unknown suffix '.txt': use .jsonl, "),
+        ("d.md", "?", "d.md: unknown suffix '.md': use .jsonl, "),
+        ("d.txt", " \n\n", "d.txt: no questions in it"),
         ("data", "?", "data: unknown suffix '': use .jsonl, "),
     ],
 )

@@ -210,3 +210,9 @@ def test_gzipped_lines_are_unpacked_and_damage_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"{}")
     with pytest.raises(InputError, match=r"not a whole gzip file \(Not a gzipped file"):
         list(json_rows(path))
+
+
+def test_a_text_file_holds_a_question_a_line(tmp_path: Path) -> None:
+    (tmp_path / "questions.txt").write_bytes("\ufeffHow many?\r\n\n  1 + 1\u2028= ?  \n".encode())
+    found = load(tmp_path / "questions.txt", with_gold=False)
+    assert found == [Prompt("1", "How many?"), Prompt("2", "1 + 1\u2028= ?")]

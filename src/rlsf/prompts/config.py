@@ -27,7 +27,8 @@ class PromptConfig(Section):
     """A set of questions: a file, a ``datasets`` id, or a preset over either."""
 
     path: str | None = None
-    """JSONL, JSON array, CSV, TSV, Parquet, a local dataset folder or a hub id. Empty with a preset: its hub id."""
+    """JSONL, JSON array, CSV, TSV, Parquet, text with a question a line, a local dataset folder or a hub id. Empty with
+    a preset: its hub id."""
     preset: str | None = None
     """A built-in description of a public benchmark: gsm8k, multiarith, svamp, aqua, commonsense_qa, arc, mmlu or
     math500."""

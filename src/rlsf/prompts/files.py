@@ -1,4 +1,4 @@
-"""Records of text files, each with its file and line: JSON lines, a JSON array, CSV and TSV."""
+"""Records of text files, each with its file and line: JSON lines, a JSON array, CSV, TSV and bare questions."""
 
 from __future__ import annotations
 
@@ -58,6 +58,13 @@ def csv_rows(path: Path, delimiter: str = ",") -> Iterator[Row]:
             yield Row(place, dict(zip(header, cells, strict=True)))
     except csv.Error as error:
         raise InputError(f"{path}:{line}: not valid CSV ({error})") from error
+
+
+def question_rows(path: Path) -> Iterator[Row]:
+    """Each line of a text file as a question; blank lines are skipped."""
+    for number, line in enumerate(_text_lines(path), start=1):
+        if line.strip():
+            yield Row(f"{path}:{number}", {"question": line.strip()})
 
 
 def _header(cells: list[str], place: str, delimiter: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rlsf.errors import InputError, near_names
 from rlsf.prompts.config import PromptConfig
 from rlsf.prompts.fields import Row
-from rlsf.prompts.files import csv_rows, json_rows
+from rlsf.prompts.files import csv_rows, json_rows, question_rows
 from rlsf.prompts.presets import PRESETS, find_preset
 from rlsf.prompts.tables import folder_rows, hub_rows, parquet_rows
 
@@ -20,9 +20,10 @@ READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".csv": csv_rows,
     ".tsv": lambda path: csv_rows(path, "\t"),
     ".parquet": parquet_rows,
+    ".txt": question_rows,
 }
 #: Suffixes that say "file" although nothing here reads them; a hub id may hold a dot too (``owner/data-v1.5``).
-_FILE_SUFFIXES = {*READERS, ".txt", ".md", ".xlsx", ".xls", ".arrow", ".yaml", ".yml", ".gz", ".zip", ".zst", ".pkl"}
+_FILE_SUFFIXES = {*READERS, ".md", ".xlsx", ".xls", ".arrow", ".yaml", ".yml", ".gz", ".zip", ".zst", ".pkl"}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PREFIX = re.compile(r"(\w{2,}):(.+)", re.DOTALL)
 
