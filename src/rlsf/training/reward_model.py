@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -40,12 +40,16 @@ from rlsf.training.reward_model_config import RewardModelConfig
 from rlsf.training.whole_checkpoints import WholeCheckpoints
 
 _SECTION = "reward_model"
+#: From differences of rewards, chosen less rejected, to the loss of each pair.
+PairLoss = Callable[[torch.Tensor], torch.Tensor]
 
 
 class RewardModelTrainer(WholeCheckpoints, RewardTrainer):
     """``RewardTrainer`` with the guards of our other trainers, which reads rewards at the last token whatever it is."""
 
     section = _SECTION
+    pair_loss: PairLoss | None = None
+    """What takes the place of -log s(d); None: nothing."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -58,8 +62,8 @@ class RewardModelTrainer(WholeCheckpoints, RewardTrainer):
         weight = inputs.pop("weight", None)
         with padded_with(self.accelerator.unwrap_model(model), padding):
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if weight is not None:
-            loss = self._weighted(outputs.logits, inputs.get("margin", 0.0), weight)
+        if weight is not None or self.pair_loss is not None:
+            loss = self._weighted(outputs.logits, inputs.get("margin", 0.0), 1.0 if weight is None else weight)
         # TRL counts tokens from the start of the process, which is no number of a training that was resumed.
         self._metrics["train" if self.model.training else "eval"].pop("num_tokens", None)
         self._require_finite(loss, "loss")
@@ -71,10 +75,14 @@ class RewardModelTrainer(WholeCheckpoints, RewardTrainer):
             columns: Any = self._signature_columns
             self._signature_columns = [*columns, "weight"]
 
-    def _weighted(self, rewards: torch.Tensor, margin: torch.Tensor | float, weight: torch.Tensor) -> torch.Tensor:
-        """TRL's loss with a weight for each pair's comparison; rewards are (2 x pairs, 1), the chosen ones first."""
+    def _weighted(
+        self, rewards: torch.Tensor, margin: torch.Tensor | float, weight: torch.Tensor | float
+    ) -> torch.Tensor:
+        """The loss with a weight for each pair's comparison; rewards are (2 x pairs, 1), the chosen ones first."""
         chosen, rejected = rewards.squeeze(-1).chunk(2)
-        loss = -(weight * logsigmoid(chosen - rejected - margin)).mean()
+        difference = chosen - rejected - margin
+        losses = -logsigmoid(difference) if self.pair_loss is None else self.pair_loss(difference)
+        loss = (weight * losses).mean()
         return loss + (self.args.center_rewards_coefficient or 0.0) * ((chosen + rejected) ** 2).mean()
 
 
@@ -90,16 +98,17 @@ def train_reward_model(
     record: Record = ignore,
     resume: bool = False,
     progress: Progress = ignore,
+    pair_loss: PairLoss | None = None,
 ) -> TrainingResult:
     """A reward model from the policy ``model`` and ranked pairs, saved to ``reward_folder`` with its tokenizer.
 
     With r the reward at the last token of prompt and trace, each side's with its own prompt where pairs have two, the
     loss is the mean over pairs of -w log s(r_chosen - r_rejected - margin) + centre_rewards (r_chosen + r_rejected)^2,
     s the logistic function and w the pair's weight, 1 where it has none (Bradley and Terry 1952; with a margin, arXiv
-    2307.09288, eq. 2; arXiv 2507.21931 takes exp(gap) for it). The body of ``model`` is trained in place, pass a fresh
-    one; its head is drawn from ``seed``. Checkpoints go to ``folder``; with ``resume``, training goes on from the last
-    whole one, and on CPU the weights are then those of a run that was never interrupted, bit for bit. Adapters are
-    merged into the saved weights.
+    2307.09288, eq. 2; arXiv 2507.21931 takes exp(gap) for it); ``pair_loss`` replaces -log s(d). The body
+    of ``model`` is trained in place, pass a fresh one; its head is drawn from ``seed``. Checkpoints go to ``folder``;
+    with ``resume``, training goes on from the last whole one, and on CPU the weights are then those of a run that was
+    never interrupted, bit for bit. Adapters are merged into the saved weights.
 
     Raises ``InputError`` for unusable pairs, options or architectures, ``ModelError`` when the loss or gradient is not
     a number, and ``ResourceError`` when disk or memory runs out; finished checkpoints are kept in every case.
@@ -116,9 +125,10 @@ def train_reward_model(
     arguments.max_length = None
     dtype = low_precision(model)
     trainer = build_reward_trainer(model, tokenizer, pairs, config, arguments)
+    trainer.pair_loss = pair_loss
     trainer.add_callback(TrainingObserver(trainer, None, None, record, progress))
     result = train_to_the_best(trainer, start)
-    _keep(trainer, tokenizer, reward_folder, dtype)
+    keep_reward_model(trainer, tokenizer, reward_folder, dtype)
     return replace(result, pairs=len(pairs), too_long=pairs.too_long)
 
 
@@ -138,7 +148,7 @@ def build_reward_trainer(
     elif low_precision(model) is not None:
         reward = reward.float()
     dataset = whole_sequences(pairs)
-    padded = _with_padding(tokenizer, {sequence[-1] for side in _SIDES for sequence in dataset[side]})
+    padded = with_padding(tokenizer, {sequence[-1] for side in _SIDES for sequence in dataset[side]})
     try:
         trainer = RewardModelTrainer(
             reward,
@@ -200,7 +210,7 @@ def check_options(config: RewardModelConfig) -> None:
     check_names(config.trainer, RewardConfig, _SECTION)
 
 
-def _with_padding(tokenizer: PreTrainedTokenizerBase, last_tokens: Collection[int]) -> PreTrainedTokenizerBase:
+def with_padding(tokenizer: PreTrainedTokenizerBase, last_tokens: Collection[int]) -> PreTrainedTokenizerBase:
     """A copy of the tokenizer with a pad token that ends no trace, where there is one.
 
     What reads the saved model tells padding by its id, and rewards at the end-of-sequence token would be read one token
@@ -214,7 +224,9 @@ def _with_padding(tokenizer: PreTrainedTokenizerBase, last_tokens: Collection[in
     return padded
 
 
-def _keep(trainer: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype | None) -> None:
+def keep_reward_model(
+    trainer: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype | None
+) -> None:
     """Save the model that the trainer holds, its adapters merged; the first process writes, the others wait."""
     if trainer.is_world_process_zero():
         model = trainer.accelerator.unwrap_model(trainer.model)
