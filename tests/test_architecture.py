@@ -26,12 +26,13 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"tokenstats", "answers", "models", "sampling", "scoring", "rewards"},
     "introspection": {"prompts", "training"},
     "evaluation": {"tokenstats", "answers", "confidence", "prompts"},
+    "acceptance": {"answers", "models", "prompts", "training", "evaluation"},
     "calibration": {"models", "evaluation"},
     "select": {"answers", "evaluation"},
     "audit": {"tokenstats", "answers", "confidence", "training", "evaluation"},
     "recipes": {
         *("answers", "models", "prompts", "sampling", "judging", "preferences", "training", "evaluation"),
-        "introspection",
+        *("introspection", "acceptance"),
     },
     "report": {"tokenstats", "answers", "confidence", "evaluation", "recipes"},
 }

@@ -51,8 +51,8 @@ def check_names(given: Mapping[str, Any], config_class: Any, section: str) -> No
     for name in given:
         if name not in known:
             raise InputError(
-                f"unknown option {section}.trainer.{name}{near_names(name, known)}: it must be one of TRL's"
-                f" {config_class.__name__}"
+                f"unknown option {section}.trainer.{name}{near_names(name, known)}: it must be one of"
+                f" the options of {config_class.__name__}"
             )
     if "output_dir" in given:
         raise InputError(f"{section}.trainer.output_dir cannot be set: checkpoints live in the run folder (--output)")
