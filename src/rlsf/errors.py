@@ -36,3 +36,9 @@ def near_names(name: str, known: Iterable[str], limit: int = 3) -> str:
     if not matches:
         return ""
     return f" (did you mean {' or '.join(repr(match) for match in matches)}?)"
+
+
+def shortened(text: str, limit: int = 200) -> str:
+    """``text`` on one line of at most ``limit`` characters, for messages."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."

@@ -39,7 +39,7 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool, go_on: Sequence[ob
     console = Console()
     say_labels(recipe)
     run = Run(recipe, RunFolder(output))
-    preflight(run)
+    preflight(run, trains=True)
     go_on = go_on or ("rlsf", "run", "--resume", "--output", output)
     with resumed_by(*go_on), run.open(resume=resume) as opened:
         summary = run_all(opened)

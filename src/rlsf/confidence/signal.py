@@ -10,6 +10,7 @@ import numpy as np
 
 from rlsf.errors import InputError, ModelError
 from rlsf.tokenstats import TokenStatistics
+from rlsf.tokenstats.statistics import UNSERVED
 from rlsf.traces import Trace
 
 #: Statistics are float32, so a quantity on the edge of its range may lie beyond it by this much.
@@ -44,8 +45,8 @@ class Signal:
         and where there is none to be read.
 
         ``pieces`` holds the text of each token, and may be left out where ``needs_pieces`` is false. Raises
-        ``InputError`` where only some tokens have the statistics it needs, ``ModelError`` for a quantity that is not a
-        number or infinite, ``ValueError`` for pieces of another length.
+        ``InputError`` where only some tokens have the statistics it needs and where a server's trace lacks them,
+        ``ModelError`` for a quantity that is not a number or infinite, ``ValueError`` for pieces of another length.
         """
         if len(trace.token_ids) == 0 or (self.needs_answer and trace.answer is None):
             return None
@@ -56,6 +57,11 @@ class Signal:
             return None
         # Comparisons turn NaN into a disparity of 0, so it is looked for where it comes in.
         undefined = any(np.isnan(getattr(read, name)).any() for name in self.statistics)
+        if undefined and trace.statistics.of_likeliest_alone and set(self.statistics) & set(UNSERVED):
+            raise InputError(
+                f"{self.name} of trace {trace.trace_id} needs {' and '.join(self.statistics)}, and a server sampled it,"
+                " which returns its likeliest tokens alone: measure it with `rlsf score` and the model"
+            )
         value = math.nan if undefined else self.quantity(trace, pieces)
         if value is None:
             return None

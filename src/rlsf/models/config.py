@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from rlsf.config import Section
+from rlsf.models.server_config import ServerConfig
 
 
 class ModelConfig(Section):
@@ -22,3 +23,11 @@ class ModelConfig(Section):
     """Run model code from the model's own repository; off unless you asked for it."""
     check_weights: bool = True
     """Refuse weights that hold NaN or infinity; looks at every weight once."""
+    server: ServerConfig | None = None
+    """A server to sample from; ``path`` then names its tokenizer and configuration, and what is trained. None: the
+    model is loaded here."""
+
+    @property
+    def here(self) -> ModelConfig:
+        """The same model in this process."""
+        return self if self.server is None else self.model_copy(update={"server": None})

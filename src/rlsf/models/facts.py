@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from rlsf.errors import ModelError
+from rlsf.models.config import ModelConfig
+from rlsf.models.folder import find_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -25,7 +27,24 @@ def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
         getattr(model.config.get_text_config(), "eos_token_id", None),
         tokenizer.eos_token_id,
     )
-    rows = _embedding_rows(model)
+    return _ids_below(_embedding_rows(model), sources)
+
+
+def configured_eos_token_ids(
+    config: ModelConfig, model_config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
+) -> tuple[int, ...]:
+    """The same of a model that is not loaded, by the files of its folder."""
+    text = model_config.get_text_config(decoder=True)
+    sources = (
+        find_model(config).json("generation_config.json").get("eos_token_id"),
+        getattr(model_config, "eos_token_id", None),
+        getattr(text, "eos_token_id", None),
+        tokenizer.eos_token_id,
+    )
+    return _ids_below(text.vocab_size, sources)
+
+
+def _ids_below(rows: int, sources: Iterable[Any]) -> tuple[int, ...]:
     ids = dict.fromkeys(token for source in sources for token in _as_ids(source) if 0 <= token < rows)
     if not ids:
         raise ModelError("neither model nor tokenizer names an end-of-sequence token: set eos_token_id in config.json")

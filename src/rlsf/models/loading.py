@@ -33,6 +33,7 @@ def load_model(config: ModelConfig, *, for_training: bool = False) -> PreTrained
     """
     import torch
 
+    config = config.here
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.dtype, device, for_training=for_training)
     folder = find_model(config)
@@ -52,7 +53,8 @@ def load_model(config: ModelConfig, *, for_training: bool = False) -> PreTrained
 
 
 def load_model_config(config: ModelConfig) -> PreTrainedConfig:
-    """What the model says of itself, an adapter's base for the adapter; weights must be there and are not read.
+    """What the model says of itself, an adapter's base for the adapter; weights are not read, and must be there unless
+    a server holds them.
 
     Raises ``InputError`` for a folder without a model, or one that this transformers release does not know.
     """
@@ -61,7 +63,10 @@ def load_model_config(config: ModelConfig) -> PreTrainedConfig:
     folder = find_model(config)
     if folder.is_adapter:
         folder = find_base(folder, config)
-    folder.require_model()
+    if config.server is None:
+        folder.require_model()
+    else:
+        folder.require_config()
     try:
         return AutoConfig.from_pretrained(str(folder.path), trust_remote_code=config.trust_remote_code)
     except (ValueError, OSError, KeyError, ImportError) as error:

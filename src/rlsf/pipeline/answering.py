@@ -36,7 +36,9 @@ def find_answers(
             find_answer(TokenText.from_ids(tokenizer, trace.token_ids), config, options) for trace, options in asked
         ]
     return [
-        trace.with_answer(finding.answer, finding.failure) for (trace, _), finding in zip(asked, findings, strict=True)
+        # A trace that its engine could not read has no answer for that reason.
+        trace if trace.failure else trace.with_answer(finding.answer, finding.failure)
+        for (trace, _), finding in zip(asked, findings, strict=True)
     ]
 
 

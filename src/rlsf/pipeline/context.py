@@ -61,7 +61,11 @@ class Run:
 
     @cached_property
     def pool(self) -> EnginePool:
-        """Sampling processes, started when first needed and kept for all stages of the run."""
+        """Sampling processes, started when first needed and kept for all stages of the run; one where a server samples,
+        which has many requests under way at once.
+        """
+        if self.recipe.model.server is not None:
+            return self._exit.enter_context(EnginePool(1))
         device = resolve_device(self.recipe.model.device)
         return self._exit.enter_context(EnginePool(worker_count(self.recipe.sampling.workers, device.type)))
 
@@ -115,7 +119,7 @@ class Run:
         return self._policy_at(self.folder.round_policy(round_, self.recipe.rounds))
 
     def _policy_at(self, path: Path) -> ModelConfig:
-        return self.recipe.model.model_copy(update={"path": str(path), "revision": None})
+        return self.recipe.model.here.model_copy(update={"path": str(path), "revision": None})
 
 
 def prompts_to_learn_from(recipe: Recipe) -> list[Prompt]:
@@ -140,13 +144,20 @@ def prompts_digest(prompts: Sequence[Prompt]) -> str:
     return digest([asked, turns] if turns else asked)
 
 
+def _server_inputs(model: ModelConfig) -> dict[str, Any]:
+    """What of a server decides its traces; where it is and how it is talked to does not."""
+    if model.server is None:
+        return {}
+    return {"server": model.server.model_dump(mode="json", include={"model", "prompts", "logprobs"})}
+
+
 def sampling_inputs(
     run: Run, model: ModelConfig, prompts: Sequence[Prompt], seed: int, sampling: SamplingConfig
 ) -> dict[str, Any]:
     """Everything that decides the traces of a stage, as its manifest records it."""
     recipe = run.recipe.model_dump(mode="json")
     return {
-        "model": {"fingerprint": model_fingerprint(model), "dtype": model.dtype},
+        "model": {"fingerprint": model_fingerprint(model), "dtype": model.dtype, **_server_inputs(model)},
         "prompts": prompts_digest(prompts),
         "render": recipe["render"],
         "sampling": sampling.model_dump(mode="json", exclude={"workers", "batch_tokens"}),

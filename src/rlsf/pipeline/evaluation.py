@@ -25,6 +25,7 @@ from rlsf.pipeline.dialogues import Dialogues, evaluation_dialogues
 from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.ranking import confidences
 from rlsf.pipeline.sampling import read_traces, require_answers, sample_stage
+from rlsf.pipeline.served import require_served_signal
 from rlsf.sampling.randomness import derived_seed
 
 OUTCOMES = "outcomes.parquet"
@@ -35,6 +36,7 @@ def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
     """Sample the evaluation questions with ``model``, grade every decoding mode, write one row a question and mode."""
     folder = run.folder.evaluation(phase)
     recipe, questions = run.recipe, run.questions
+    require_served_signal(model, recipe.signal)
     seed = derived_seed(recipe.seed, "evaluate")
     # Greedy decoding is the first CoT-decoding branch, so one sampling serves every decoding mode, whatever the
     # recipe learns from.

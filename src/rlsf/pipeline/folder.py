@@ -190,5 +190,9 @@ class RunFolder(OwnedFolder):
             )
 
 
-#: Keys that change how fast a run is, never what it computes.
-UNIMPORTANT_KEYS = ("sampling.workers", "sampling.batch_tokens")
+#: Keys that change how fast a run is and where, never what it computes.
+UNIMPORTANT_KEYS = (
+    *("sampling.workers", "sampling.batch_tokens"),
+    *("model.server.url", "model.server.kind", "model.server.api_key_variable", "model.server.concurrency"),
+    *("model.server.timeout", "model.server.retries", "model.server.backoff"),
+)

@@ -20,7 +20,7 @@ from rlsf.pipeline.manifest import Manifest, finished, require
 from rlsf.pipeline.sampling import STAMP, read_shard
 from rlsf.prompts.config import RenderConfig
 from rlsf.prompts.prompt import Prompt
-from rlsf.sampling.pool import engine_for
+from rlsf.sampling.pool import local_engine_for
 from rlsf.sampling.randomness import derived_seed
 from rlsf.traces import Trace
 
@@ -114,7 +114,7 @@ def judge_stage(run: Run, round_: int) -> Manifest:
 
 def judge_shard(task: JudgeTask) -> int:
     """Judge one shard and write it; runs in a worker process. Returns the number of traces."""
-    engine = engine_for(task.model)  # pyright: ignore[reportArgumentType]  frozen models are hashable
+    engine = local_engine_for(task.model)  # pyright: ignore[reportArgumentType]  frozen models are hashable
     groups = list(read_shard(Path(task.traces)))
     judged = judge_traces(
         engine.model, engine.tokenizer, groups, task.prompts, task.judge, render=task.render, seed=task.seed

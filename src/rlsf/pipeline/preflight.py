@@ -10,6 +10,7 @@ from rlsf.errors import InputError
 from rlsf.models import configured_context_length, load_model_config, resolve_device
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.probe import held_out_count
+from rlsf.pipeline.served import require_servable
 from rlsf.prompts import Prompt, render
 from rlsf.recipes.recipe import Recipe
 
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def preflight(run: Run, *, learns: bool = True) -> None:
-    """Look at everything but the weights. ``learns``: whether the run has prompts to learn from."""
+def preflight(run: Run, *, learns: bool = True, trains: bool = False) -> None:
+    """Look at everything but the weights. ``learns``: whether the run has prompts to learn from; ``trains``: whether
+    this command trains on them, too.
+    """
+    require_servable(run.recipe, trains=trains)
     require_usable(run.recipe, [*(run.prompts if learns else ()), *run.questions], run.tokenizer)
     if learns:
         require_a_batch(run.recipe, len(run.prompts))

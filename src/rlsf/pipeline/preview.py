@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rlsf.answers.equivalence import Grader
 from rlsf.confidence import get_signal
+from rlsf.errors import InputError
 from rlsf.models import load_model, load_tokenizer
 from rlsf.pipeline.context import prompts_to_learn_from
 from rlsf.pipeline.cost import Cost, Trial, estimate_cost, estimate_online_cost, forward_seconds
@@ -60,6 +61,8 @@ def preview(recipe: Recipe, examples: int) -> Preview:
     """
     from rlsf.sampling.transformers_engine import TransformersEngine
 
+    if recipe.model.server is not None:
+        raise InputError("`rlsf check` measures what a model costs in this process: leave model.server out")
     tokenizer = load_tokenizer(recipe.model)
     prompts, questions = _questions(recipe)
     require_usable(recipe, [*prompts, *questions], tokenizer)

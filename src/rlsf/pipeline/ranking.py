@@ -17,6 +17,7 @@ from rlsf.pipeline.context import Run
 from rlsf.pipeline.judging import judge_stage, read_judgements
 from rlsf.pipeline.manifest import Manifest, finished, require
 from rlsf.pipeline.sampling import read_traces
+from rlsf.pipeline.served import require_servable
 from rlsf.preferences import rank
 from rlsf.prompts import render
 from rlsf.traces import Trace
@@ -62,6 +63,7 @@ def rank_stage(run: Run, round_: int) -> Manifest:
     """
     sampled = require(run.folder.traces(round_), "sample", f"sample --output {run.folder.path}")
     recipe = run.recipe
+    require_servable(recipe, trains=False)
     inputs = {
         "traces": sampled.digest,
         **({"judgements": judge_stage(run, round_).digest} if recipe.judge else {"signal": recipe.signal}),

@@ -14,6 +14,7 @@ from rlsf.pipeline.ranking import rank_stage
 from rlsf.pipeline.reporting import report_stage
 from rlsf.pipeline.reward_modelling import reward_model_stage
 from rlsf.pipeline.sampling import require_answers, sample_stage
+from rlsf.pipeline.served import require_same_sampler
 from rlsf.pipeline.training import train_stage
 from rlsf.pipeline.warm_up import warm_up_stage
 from rlsf.sampling.randomness import derived_seed
@@ -84,6 +85,7 @@ def evaluate_all(run: Run) -> dict[str, Any]:
 
     Without prompts to learn from nothing is taught either: the model is measured as it is given.
     """
+    require_same_sampler(run.recipe.model, run.folder.policy)
     start = run.recipe.model
     if run.recipe.prompts.path is not None or run.recipe.prompts.preset is not None:
         warm_up(run)

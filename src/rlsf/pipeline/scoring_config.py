@@ -75,6 +75,8 @@ def scoring_config(kept: Mapping[str, Any], said: Mapping[str, Any], overrides: 
     layer = merge(kept, said)
     if recipe.model.path is None:
         raise InputError("no model: say --model FOLDER_OR_HUB_ID")
+    if recipe.model.server is not None:
+        raise InputError("`rlsf score` reads traces with a model in this process: leave model.server out")
     if "traces" not in layer:
         raise InputError("nothing to score: say --traces FILE_OR_FOLDER")
     layer |= {"model": recipe.model, "answer": recipe.answer, "chat_arguments": recipe.render.chat_arguments}

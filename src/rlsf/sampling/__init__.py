@@ -9,14 +9,16 @@ from rlsf.sampling.config import SamplingConfig
 
 if TYPE_CHECKING:
     from rlsf.sampling.engine import Engine, SamplingRequest
+    from rlsf.sampling.openai_engine import OpenAIEngine
     from rlsf.sampling.pool import EnginePool
     from rlsf.sampling.transformers_engine import TransformersEngine
 
-__all__ = ["Engine", "EnginePool", "SamplingConfig", "SamplingRequest", "TransformersEngine"]
+__all__ = ["Engine", "EnginePool", "OpenAIEngine", "SamplingConfig", "SamplingRequest", "TransformersEngine"]
 
 _HOMES = {
     "Engine": "rlsf.sampling.engine",
     "EnginePool": "rlsf.sampling.pool",
+    "OpenAIEngine": "rlsf.sampling.openai_engine",
     "SamplingRequest": "rlsf.sampling.engine",
     "TransformersEngine": "rlsf.sampling.transformers_engine",
 }

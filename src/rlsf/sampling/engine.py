@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rlsf.sampling.config import SamplingConfig
-from rlsf.traces import Trace
+from rlsf.traces import Strategy, Trace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,11 @@ class Engine(Protocol):
     """Samples traces and records the statistics of the distributions that produced their tokens."""
 
     @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer that the model's token ids belong to."""
+        ...
+
+    @property
     def context_length(self) -> int | None:
         """Most tokens of prompt and completion together, None where unbounded."""
         ...
@@ -34,3 +42,10 @@ class Engine(Protocol):
         ``ModelError`` for non-finite logits.
         """
         ...
+
+
+def trace_strategy(config: SamplingConfig) -> Strategy:
+    """What traces sampled so are called: CoT-decoding with one branch, continued greedily, is greedy decoding."""
+    if config.strategy == "cot_decoding" and config.continuation == "greedy" and config.branches == 1:
+        return "greedy"
+    return config.strategy

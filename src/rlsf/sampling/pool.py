@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import psutil
 
-from rlsf.errors import ResourceError, RlsfError
+from rlsf.errors import InputError, ResourceError, RlsfError
 from rlsf.models import ModelConfig, check_vocabulary, load_model, load_tokenizer
 from rlsf.models.folder import find_base, find_model
 
 if TYPE_CHECKING:
+    from rlsf.sampling.engine import Engine
     from rlsf.sampling.transformers_engine import TransformersEngine
 
 Shard = TypeVar("Shard")
@@ -39,16 +40,12 @@ class _Engines:
     """The one engine that a process holds, with the model configuration it was loaded for."""
 
     def __init__(self) -> None:
-        self._held: tuple[ModelConfig, TransformersEngine] | None = None
+        self._held: tuple[ModelConfig, Engine] | None = None
 
-    def get(self, config: ModelConfig) -> TransformersEngine:
-        from rlsf.sampling.transformers_engine import TransformersEngine
-
+    def get(self, config: ModelConfig) -> Engine:
         if self._held is None or self._held[0] != config:
             self._held = None  # let go of the former model before there are two
-            model, tokenizer = load_model(config), load_tokenizer(config)
-            check_vocabulary(model, tokenizer)
-            self._held = (config, TransformersEngine(model, tokenizer))
+            self._held = (config, _engine(config))
         return self._held[1]
 
     def clear(self) -> None:
@@ -58,12 +55,36 @@ class _Engines:
 _engines = _Engines()
 
 
-def engine_for(config: ModelConfig) -> TransformersEngine:
-    """The engine of a model, loaded once a process and kept until another model is asked for.
+def _engine(config: ModelConfig) -> Engine:
+    if config.server is not None:
+        from rlsf.sampling.openai_engine import OpenAIEngine
+
+        return OpenAIEngine(config, load_tokenizer(config))
+    from rlsf.sampling.transformers_engine import TransformersEngine
+
+    model, tokenizer = load_model(config), load_tokenizer(config)
+    check_vocabulary(model, tokenizer)
+    return TransformersEngine(model, tokenizer)
+
+
+def engine_for(config: ModelConfig) -> Engine:
+    """The engine of a model, or of the server that holds it, kept a process long until another model is asked for.
 
     It is known by its configuration, not by its files: weights that change in place under one path stay unseen.
     """
     return _engines.get(config)
+
+
+def local_engine_for(config: ModelConfig) -> TransformersEngine:
+    """The same of a model in this process, for what reads its distributions; raises ``InputError`` for a server's."""
+    from rlsf.sampling.transformers_engine import TransformersEngine
+
+    engine = engine_for(config)
+    if not isinstance(engine, TransformersEngine):
+        raise InputError(
+            "model.server: a server does not return whole distributions, which this needs: leave model.server out"
+        )
+    return engine
 
 
 def worker_count(requested: int | Literal["auto"], device: str, weight_bytes: int = 0) -> int:

@@ -16,6 +16,12 @@ def decode_text(tokenizer: PreTrainedTokenizerBase, token_ids: list[list[int]]) 
     return texts
 
 
+def text_before(text: str, stops: Sequence[str]) -> str:
+    """The text before the first stop string in it."""
+    places = [text.find(stop) for stop in stops]
+    return text[: min((place for place in places if place >= 0), default=len(text))]
+
+
 class StopStrings:
     """Finds the token with which the text of a completion first contains a stop string.
 
@@ -55,5 +61,4 @@ class StopStrings:
 
     def trim(self, text: str) -> str:
         """The text before its first stop string."""
-        places = [text.find(stop) for stop in self._stops]
-        return text[: min((place for place in places if place >= 0), default=len(text))]
+        return text_before(text, self._stops)

@@ -16,12 +16,12 @@ from rlsf.sampling.batching import LOGITS, BatchLimits, batches, windows
 from rlsf.sampling.choosing import draw, most_likely
 from rlsf.sampling.config import SamplingConfig
 from rlsf.sampling.decoding import Completion, Decoder, NonFiniteLogits, RowPlan
-from rlsf.sampling.engine import SamplingRequest
+from rlsf.sampling.engine import SamplingRequest, trace_strategy
 from rlsf.sampling.forward import CausalModel, Prefix
 from rlsf.sampling.randomness import trace_uniforms
 from rlsf.sampling.stopping import StopStrings, decode_text
 from rlsf.tokenstats.from_logits import statistics_of_logits
-from rlsf.traces import Strategy, Trace
+from rlsf.traces import Trace
 
 #: Prompt tokens of one prefill; bounds its activations.
 _PREFILL_TOKENS = 8192
@@ -177,7 +177,7 @@ class TransformersEngine:
         self, requests: list[SamplingRequest], completions: list[Completion], config: SamplingConfig, stops: StopStrings
     ) -> list[list[Trace]]:
         texts = decode_text(self._tokenizer, [completion.token_ids.tolist() for completion in completions])
-        strategy = _trace_strategy(config)
+        strategy = trace_strategy(config)
         traces: list[list[Trace]] = []
         for number, request in enumerate(requests):
             prompt_token_ids = np.asarray(request.token_ids, dtype=np.int32)
@@ -198,9 +198,3 @@ class TransformersEngine:
                 ]
             )
         return traces
-
-
-def _trace_strategy(config: SamplingConfig) -> Strategy:
-    if config.strategy == "cot_decoding" and config.continuation == "greedy" and config.branches == 1:
-        return "greedy"
-    return config.strategy

@@ -38,6 +38,8 @@ STATISTIC_NAMES = (
     "entropy",
     "mean_logit",
 )
+#: Those that need the whole distribution; servers return but its likeliest tokens.
+UNSERVED = ("logsumexp", "entropy", "mean_logit")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +103,27 @@ class TokenStatistics:
             for name in STATISTIC_NAMES
         }
         return cls(**columns, vocabulary_size=vocabulary_size)
+
+    @classmethod
+    def of_likeliest(
+        cls,
+        *,
+        logprob: Sequence[float],
+        top1_logprob: Sequence[float],
+        top2_logprob: Sequence[float],
+        top1_id: Sequence[int],
+        vocabulary_size: int,
+    ) -> TokenStatistics:
+        """Statistics of tokens of which the likeliest alternatives alone are known; the rest (``UNSERVED``) is NaN."""
+        columns = [np.asarray(values, dtype=np.float32) for values in (logprob, top1_logprob, top2_logprob)]
+        unknown = [np.full(len(logprob), np.nan, np.float32) for _ in UNSERVED]
+        return cls(*columns, np.asarray(top1_id, dtype=np.int32), *unknown, vocabulary_size=vocabulary_size)
+
+    @property
+    def of_likeliest_alone(self) -> bool:
+        """Whether all tokens have statistics of the likeliest alternatives and none has those of the distribution."""
+        whole = all(np.isnan(getattr(self, name)).all() for name in UNSERVED)
+        return len(self) > 0 and whole and bool((self.top1_id >= 0).all() and np.isfinite(self.top1_logprob).all())
 
     @classmethod
     def concatenate(cls, parts: Sequence[TokenStatistics]) -> TokenStatistics:
