@@ -40,7 +40,7 @@ class TraceEncoder:
 
     def traces(self, records: Iterable[Completions], skip: int = 0) -> Iterator[Trace]:
         """The traces of all records after the first ``skip``, which are counted and not encoded."""
-        numbering = _Numbering()
+        numbering = Numbering()
         for record in records:
             prompt_id, first = numbering.place(record)
             wanted = range(min(skip, len(record.samples)), len(record.samples))
@@ -98,7 +98,7 @@ class TraceEncoder:
         return "length" if sample.truncated else "stop"
 
 
-class _Numbering:
+class Numbering:
     """Prompt ids and trace indices: by the records' ids, which are remembered, else by runs of equal prompts."""
 
     def __init__(self) -> None:

@@ -66,8 +66,13 @@ def find_traces(place: Path) -> TraceFiles:
 
 def scored_beside(place: Path) -> Path:
     """Where scored traces go by default: ``mine.jsonl`` to ``mine.scored``, a folder to ``<folder>.scored``."""
+    return beside(place, "scored")
+
+
+def beside(place: Path, ending: str) -> Path:
+    """The folder beside traces for what is made of them: their name with another ending."""
     known = next((suffix for suffix in _SUFFIXES if place.name.endswith(suffix)), "")
-    return place.with_name(f"{place.resolve().name.removesuffix(known)}.scored")
+    return place.with_name(f"{place.resolve().name.removesuffix(known)}.{ending}")
 
 
 def count_recorded(files: TraceFiles, vocabulary_size: int) -> int:
@@ -121,9 +126,13 @@ def count_records(files: TraceFiles, columns: CompletionColumns, vocabulary_size
 
 def read_records(files: TraceFiles, columns: CompletionColumns) -> Iterator[Completions]:
     """The records of another engine's files; raises ``InputError`` with the place of the first that is malformed."""
+    return (read_completions(row, columns) for row in read_rows(files))
+
+
+def read_rows(files: TraceFiles) -> Iterator[Row]:
+    """The records of another engine's files as they are, each with its place."""
     for path in files.paths:
-        rows = _parquet_rows(path) if path.suffix == ".parquet" else json_rows(path)
-        yield from (read_completions(row, columns) for row in rows)
+        yield from _parquet_rows(path) if path.suffix == ".parquet" else json_rows(path)
 
 
 def _outside(ids: np.ndarray, vocabulary_size: int) -> tuple[int, int] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -128,21 +128,27 @@ class PromptReader:
                 f"{row.place}: no column {', '.join(ANSWER_NAMES[:-1])} or {ANSWER_NAMES[-1]}: {needed}name theirs with"
                 f" {self.section}.columns.answer; available: {', '.join(row.record)}"
             )
-        try:
-            value = get_field(row, path)
-        except InputError as error:
-            raise GoldAnswerError(str(error)) from error
-        if isinstance(value, dict | list):
-            raise GoldAnswerError(f"{row.place}: {path!r} is not text: {_nested_hint(path, value)}")
-        if value is None:
-            raise GoldAnswerError(
-                f"{row.place}: the gold answer in {path!r} is empty: fill it in or remove the question"
-            )
-        try:
-            answer = (self.preset.read_gold if self.preset else gold.plain)(value)
-            return choice_letter(answer, choices) if choices.texts else str(answer)
-        except ValueError as error:
-            raise GoldAnswerError(f"{row.place}: {error} (in {path!r})") from error
+        return read_gold(row, path, choices, self.preset.read_gold if self.preset else gold.plain)
+
+
+def read_gold(row: Row, path: str, choices: Choices, read: Callable[[Any], str | int] = gold.plain) -> str:
+    """The gold answer at ``path``, the letter of an option where there are ``choices``; ``read`` takes it from a field.
+
+    Raises ``GoldAnswerError`` with the place where there is none or it cannot be read.
+    """
+    try:
+        value = get_field(row, path)
+    except InputError as error:
+        raise GoldAnswerError(str(error)) from error
+    if isinstance(value, dict | list):
+        raise GoldAnswerError(f"{row.place}: {path!r} is not text: {_nested_hint(path, value)}")
+    if value is None:
+        raise GoldAnswerError(f"{row.place}: the gold answer in {path!r} is empty: fill it in or remove the question")
+    try:
+        answer = read(value)
+        return choice_letter(answer, choices) if choices.texts else str(answer)
+    except ValueError as error:
+        raise GoldAnswerError(f"{row.place}: {error} (in {path!r})") from error
 
 
 def _nested_hint(path: str, value: dict[str, Any] | list[Any]) -> str:
