@@ -29,6 +29,7 @@ def show(
     if reply.abstained:
         _say(console, Text(refusal(reply, asking), style="bold"))
         if not show_guess:
+            _say(console, Text("--show-guess shows the best guess", style="dim"))
             return
         _say(console, Text(f"best guess: {one_line(reply.guess or '')}", style="dim"))
     elif reply.guess is None:
@@ -75,11 +76,10 @@ def refusal(reply: Reply, asking: Asking) -> str:
     if threshold.value is None:
         return f"I would rather not answer: no confidence is enough for {promise}: {threshold.reason}"
     if reply.measured is None:
-        return f"I would rather not answer: {reply.reason}, and without a confidence there is no promise of {promise}"
+        return f"I would rather not answer: {reply.reason}, and nothing is promised without one"
     has, needs = percent(reply.confidence or 0.0), percent(float(made.probability(threshold.value)))
     if has == needs:  # the calibrator is flat there, or rises by less than is shown
-        has = f"{has} (as measured {reply.measured:.4f})"
-        needs = f"measured {threshold.value:.4f}"
+        has, needs = f"{has}, measured as {reply.measured:.4f}", f"{threshold.value:.4f}"
     return f"I would rather not answer: confidence {has}, below the {needs} needed for {promise}"
 
 

@@ -80,9 +80,10 @@ def marked(pieces: Sequence[str], probability: Sequence[float], answer: Span) ->
 def legend(colour: bool, answered: bool) -> Text:
     """One line that explains the colours or the marks."""
     if not colour:
-        meaning = f"{{31 %}} how probable a token was, where less than {100 * MARKED_BELOW:.0f} %"
-        return Text(meaning + ("   [[...]] the answer" if answered else ""))
-    text = Text("sure ", style="dim")
+        meaning = f"{{31 %}}: how probable the token before it was, where that is less than {100 * MARKED_BELOW:.0f} %"
+        return Text(meaning + ("; [[...]]: the answer" if answered else ""))
+    text = Text()
+    text.append("sure ", "dim")
     for step in range(10):
         text.append("  ", shade(1 - step / 10))
     text.append(" unsure", "dim")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rlsf.answers.config import AnswerConfig
 from rlsf.answers.equivalence import Grader
 from rlsf.answers.voting import group_answers
 from rlsf.calibration import Calibration
 from rlsf.confidence import get_signal
-from rlsf.evaluation.config import Mode
 from rlsf.evaluation.modes import NO_CONFIDENCE, choose
 from rlsf.models.config import ModelConfig
 from rlsf.pipeline.answering import find_answers
@@ -28,6 +27,10 @@ from rlsf.traces import Trace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+#: How one answer is chosen: evaluation's modes that choose among the traces of one sampling.
+AskingMode = Literal["greedy", "cot_decoding", "majority"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +85,7 @@ class Asking:
     """How questions are asked: what a recipe says of it, a decoding mode, and what its confidences are worth."""
 
     recipe: Recipe
-    mode: Mode = "cot_decoding"
+    mode: AskingMode = "cot_decoding"
     calibration: Calibration | None = None
 
     @property
@@ -139,19 +142,18 @@ class Asking:
     def _trust(self, guess: str | None, measured: float | None) -> tuple[float | None, bool, str | None]:
         """The confidence to be shown, whether to abstain, and why the one is missing or the other is done.
 
-        An answer for which the signal has no value counts as confidence 0, as it did when it was calibrated.
+        An answer for which the signal has no value is never given by a calibration, and right with probability 0.
         """
-        missing = NO_CONFIDENCE if measured is None else None
-        if guess is None or self.calibration is None:
+        made, missing = self.calibration, NO_CONFIDENCE if measured is None else None
+        if guess is None or made is None:
             return measured, False, missing
-        value = measured or 0.0
-        probability = float(self.calibration.calibrator.probability(value))
-        threshold = self.calibration.threshold
-        if threshold is None or bool(threshold.answers(value)):
-            return probability, False, missing
-        if threshold.value is None:
-            return probability, True, f"no confidence is high enough: {threshold.reason}"
-        return probability, True, missing or f"{self.recipe.signal} {value:.4f} is below {threshold.value:.4f}"
+        found, given = made.of_questions(measured or 0.0, measured is not None)
+        least = made.threshold.value
+        if given:
+            return float(found), False, None
+        if least is None:
+            return float(found), True, f"no confidence is enough: {made.threshold.reason}"
+        return float(found), True, missing or f"measured confidence {measured:.4f} is below {least:.4f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,18 +182,6 @@ def ask(asking: Asking, prompt: Prompt) -> Reply:
     with Grader() as grader:
         [traces] = sample_traces(asking.task([prompt], tokenizer))
         return asking.settle(prompt, traces, tokenizer, grader)
-
-
-def settle_all(
-    asking: Asking,
-    prompts: Sequence[Prompt],
-    groups: Sequence[Sequence[Trace]],
-    tokenizer: PreTrainedTokenizerBase,
-    grader: Grader,
-) -> Iterator[Reply]:
-    """The replies to several questions, in their order."""
-    for prompt, traces in zip(prompts, groups, strict=True):
-        yield asking.settle(prompt, traces, tokenizer, grader)
 
 
 def _rounded(value: float | None) -> float | None:

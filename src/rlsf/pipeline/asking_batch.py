@@ -24,6 +24,8 @@ from rlsf.traces import Trace
 
 #: Digits of a digest that tell one thing from another in a message.
 _SHORT = 12
+#: What decides the traces of a model besides its weights.
+_OF_THE_MODEL = {"model.dtype", "model.server.model", "model.server.prompts", "model.server.logprobs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +88,12 @@ def ask_batch(
 def _in_order(asking: Asking, tasks: Sequence[AskingTask]) -> Iterator[list[list[Trace]]]:
     """The traces of each task, in the order of the tasks; one that is done early waits for those before it."""
     recipe = asking.recipe
-    workers = min(worker_count(recipe.sampling.workers, resolve_device(recipe.model.device).type), len(tasks))
+    workers = 1  # a server has many requests under way at once
+    if recipe.model.server is None:
+        workers = worker_count(recipe.sampling.workers, resolve_device(recipe.model.device).type)
     waiting: dict[int, list[list[Trace]]] = {}
     following = 0
-    with EnginePool(max(1, workers)) as pool:
+    with EnginePool(max(1, min(workers, len(tasks)))) as pool:
         for number, groups in pool.map_shards(sample_traces, tasks):
             waiting[number] = groups
             while following in waiting:
@@ -109,12 +113,14 @@ def _inputs(asking: Asking, prompts: Sequence[Prompt]) -> dict[str, Any]:
     """Everything that decides the replies; dotted keys, so that a message can name the one that differs."""
     recipe = asking.recipe
     fingerprint = model_fingerprint(recipe.model)
-    settings = {key: value for key, value in flatten(settings_of(recipe)) if key not in UNIMPORTANT_KEYS}
-    kept = {key: value for key, value in settings.items() if not key.startswith("model.")}
+    kept = {
+        key: value
+        for key, value in flatten(settings_of(recipe))
+        if key not in UNIMPORTANT_KEYS and (key in _OF_THE_MODEL or not key.startswith("model."))
+    }
     made = asking.calibration
     return {
         **kept,
-        "model.dtype": recipe.model.dtype,
         "model": fingerprint if "@" in fingerprint else fingerprint[:_SHORT],
         "mode": asking.mode,
         "calibration": None if made is None else digest(made.model_dump(mode="json"))[:_SHORT],

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rlsf.calibration import CALIBRATION, Calibration
 from rlsf.errors import InputError
-from rlsf.evaluation.config import Mode
 from rlsf.models import model_fingerprint
-from rlsf.pipeline.asking import Asking
+from rlsf.pipeline.asking import Asking, AskingMode
 from rlsf.pipeline.folder import RunFolder
+from rlsf.pipeline.served import require_served_signal
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.resolve import Layer, merge, resolve
 
 #: What of a recipe decides how a question is asked; its questions and its training do not.
 SECTIONS = ("recipe", "model", "render", "sampling", "answer", "signal", "seed")
-DEFAULT_MODE: Mode = "cot_decoding"
+DEFAULT_MODE: AskingMode = "cot_decoding"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class AskingOptions:
     config: Path | None = None
     run: Path | None = None
     calibration: Path | None = None
-    mode: Mode | None = None
+    mode: AskingMode | None = None
     kept: Mapping[str, Any] = field(default_factory=dict)
 
     def resolve(self) -> tuple[Asking, str | None]:
@@ -51,9 +51,9 @@ class AskingOptions:
         recipe = resolve(self.recipe or layer.get("recipe"), self.config, layer)
         if recipe.model.path is None:
             raise InputError("no model: say --model FOLDER_OR_HUB_ID, or --run FOLDER")
-        mode = self.mode or kept.get("mode") or (found.mode if found else DEFAULT_MODE)
-        if mode == "turns":
-            raise InputError("turns are of dialogues, which are not held here: use --mode greedy|cot_decoding|majority")
+        require_served_signal(recipe.model, recipe.signal)
+        made_for = found.mode if found and found.mode in get_args(AskingMode) else DEFAULT_MODE
+        mode = self.mode or kept.get("mode") or made_for
         if found is None:
             return Asking(recipe, mode), None
         signs = (recipe.signal, mode, model_fingerprint(recipe.model))
@@ -117,7 +117,7 @@ def of_run(path: Path) -> Layer:
     recipe = resolve(None, folder.recipe_file)
     layer = settings_of(recipe)
     if folder.policy.is_dir():
-        layer["model"] |= {"path": str(folder.policy), "revision": None}
+        layer["model"] |= {"path": str(folder.policy), "revision": None, "server": None}
     return layer
 
 

@@ -1,0 +1,292 @@
+"""`rlsf ask` as a user meets it: answer, confidence, abstention, and one line for every mistake."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mistakes import Fails, write
+
+from rlsf.calibration import CALIBRATION, Calibration, Figures, PlattCalibrator, Threshold
+from rlsf.cli.app import execute
+from rlsf.cli.ask import NOT_ANSWERED, split_question
+from rlsf.demo import MODEL_DIR
+from rlsf.models import ModelConfig, model_fingerprint
+from rlsf.recipes import resolve, to_yaml
+
+QUESTION = "Vera packs 2 boxes with 6 stamps each. She adds 7 stamps. How many stamps are there?"
+FEW = ("--sampling.branches", "4")
+Asks = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def asks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Asks:
+    """A function that runs `rlsf ask` and returns its exit code and what it printed."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str | Path) -> tuple[int, str]:
+        code = execute(["ask", *map(str, arguments)])
+        return code, capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder of one's own with the bundled model."""
+    folder = tmp_path / "model"
+    shutil.copytree(MODEL_DIR, folder)
+    return folder
+
+
+def calibration(model: Path, least: float | None = 0.5, **changes: Any) -> Calibration:
+    """A calibration that halves the log-odds and asks for a confidence of ``least``."""
+    figures = Figures(ece=0.1, brier=0.2, log_loss=0.6)
+    none = {"answered": 0.0, "error": None, "bound": None, "reason": "3 of the 80 surest answers are wrong"}
+    some = {"answered": 0.6, "error": 0.03, "bound": 0.05}
+    threshold = Threshold(value=least, alpha=0.05, delta=0.1, questions=500, **(none if least is None else some))
+    made = {
+        **{"signal": "answer_disparity", "mode": "cot_decoding", "branches": 4, "aggregate": False},
+        **{"model": str(model), "fingerprint": model_fingerprint(ModelConfig(path=str(model)))},
+        **{
+            "questions": 500,
+            "questions_digest": "",
+            "unanswered": 0,
+            "folds": 5,
+            "bins": 10,
+            "raw": figures,
+            "calibrated": figures,
+        },
+        **{"calibrator": PlattCalibrator(slope=0.5, intercept=0.0), "threshold": threshold},
+    }
+    return Calibration(**{**made, **changes})
+
+
+def test_an_uncalibrated_answer(asks: Asks) -> None:
+    code, shown = asks(QUESTION, "--model", MODEL_DIR)
+    lines = shown.splitlines()
+    assert code == 0
+    assert re.fullmatch(r"\d+", lines[0]), "the answer alone, for `head -1`"
+    assert re.fullmatch(
+        r"confidence (> )?\d+ % \(uncalibrated: the model's own answer_disparity; `rlsf calibrate` makes it a"
+        r" probability\)",
+        lines[1],
+    )
+    counts = [int(count) for count in re.findall(r"(\d+) (?:of 10 traces )?says? ", lines[2])]
+    assert sum(counts) == 10
+    assert counts == sorted(counts, reverse=True)
+    assert lines[3] == ""
+    assert re.fullmatch(r"trace \d+ of 10, \d+ tokens(, begun with its first token of rank \d+)?:", lines[4])
+    assert re.search(rf"\[\[{lines[0][0]}.*\]\]", lines[5])
+    assert lines[6] == "{31 %}: how probable the token before it was, where that is less than 50 %; [[...]]: the answer"
+    assert "\x1b" not in shown
+
+
+def test_greedy_asks_once_and_majority_votes(asks: Asks) -> None:
+    code, shown = asks("--model", MODEL_DIR, "--mode", "greedy", QUESTION)
+    assert code == 0
+    assert "traces say" not in shown
+    assert "trace 1 of 1, " in shown
+    _, shown = asks("--model", MODEL_DIR, "--mode=majority", *FEW, QUESTION)
+    votes = re.search(r"(\d) of 4 traces says? (\S+)[,;\n]", shown)
+    assert votes is not None
+    assert shown.splitlines()[0] == votes[2]
+    assert f"confidence {100 * int(votes[1]) // 4} % (uncalibrated: the share of traces that agree;" in shown
+
+
+def test_a_reply_as_json(asks: Asks) -> None:
+    code, shown = asks(QUESTION, "--model", MODEL_DIR, "--json", *FEW)
+    reply = json.loads(shown)
+    assert code == 0
+    assert (reply["id"], reply["calibrated"], reply["abstained"], reply["reason"]) == ("question", False, False, None)
+    assert reply["answer"] == reply["guess"]
+    assert reply["answer"] in reply["trace"]
+    assert 0 <= reply["confidence"] == reply["measured"] <= 1
+    assert sum(reply["votes"].values()) == reply["traces"] == 4
+
+
+def test_a_calibrated_answer(asks: Asks, model: Path) -> None:
+    _, shown = asks(QUESTION, "--model", model, "--json", *FEW)
+    measured = json.loads(shown)["measured"]
+    calibration(model, least=measured - 1e-5).save(model / CALIBRATION)
+    code, shown = asks(QUESTION, "--model", model)
+    assert code == 0
+    assert "(calibrated on 500 questions)" in shown.splitlines()[1]
+    assert " of 4 traces " in shown, "as many branches as the calibration was made for"
+    _, shown = asks(QUESTION, "--model", model, "--json")
+    reply = json.loads(shown)
+    odds = measured / (1 - measured)
+    assert reply["calibrated"]
+    assert reply["confidence"] == pytest.approx(odds**0.5 / (1 + odds**0.5), abs=1e-3)
+    assert reply["measured"] == measured
+
+
+def test_abstention(asks: Asks, model: Path, tmp_path: Path) -> None:
+    calibration(model, least=1.0, mode="majority").save(tmp_path / "mine.json")
+    said = (QUESTION, "--model", model, "--calibration", tmp_path / "mine.json")
+    code, shown = asks(*said)
+    assert code == NOT_ANSWERED == 3
+    assert re.fullmatch(
+        r"I would rather not answer: confidence \d+ %, below the > 99 % needed for at most 5 % errors among answered"
+        r" \(confidence 90 %\)\n--show-guess shows the best guess\n",
+        shown,
+    )
+    code, guessed = asks(*said, "--show-guess")
+    assert code == NOT_ANSWERED
+    assert re.search(r"^best guess: \d+$", guessed, re.MULTILINE)
+    assert "[[" in guessed
+    code, line = asks(*said, "--json")
+    reply = json.loads(line)
+    assert code == NOT_ANSWERED
+    assert (reply["answer"], reply["abstained"]) == (None, True)
+    assert reply["guess"] in reply["votes"]
+    assert re.fullmatch(r"measured confidence 0\.\d{4} is below 1\.0000", reply["reason"])
+
+
+def test_a_calibration_without_a_threshold_answers_nothing(asks: Asks, model: Path) -> None:
+    calibration(model, least=None).save(model / CALIBRATION)
+    code, shown = asks(QUESTION, "--model", model)
+    assert code == NOT_ANSWERED
+    assert "no confidence is enough for at most 5 % errors among answered (confidence 90 %): 3 of the 80" in shown
+
+
+def test_a_calibration_for_something_else(asks: Asks, fails: Fails, model: Path) -> None:
+    calibration(model, fingerprint="0" * 64).save(model / CALIBRATION)
+    code, shown = asks(QUESTION, "--model", model)
+    assert code == 0
+    assert "(uncalibrated: " in shown
+    assert f"is not used: it was made for another model ({model}, or an earlier state of it)" in shown
+    line = fails("ask", QUESTION, "--model", model, "--calibration", model)
+    assert "the calibration was made for another model" in line
+    calibration(model).save(model / CALIBRATION)
+    _, shown = asks(QUESTION, "--model", model, "--signal", "mean_disparity")
+    assert "is not used: it was made for signal answer_disparity, not mean_disparity" in shown
+
+
+def test_no_answer_found(asks: Asks) -> None:
+    code, shown = asks(QUESTION, "--model", MODEL_DIR, "--answer.format", "boxed", *FEW)
+    assert code == NOT_ANSWERED
+    assert shown.startswith("no answer found: ")
+    assert "[[" not in shown
+    assert "trace 1 of 4, " in shown
+
+
+def test_options_are_letters(asks: Asks) -> None:
+    code, shown = asks("What is 3 + 4?", "--model", MODEL_DIR, "--choice", "7", "--choice", "9", *FEW)
+    assert code in (0, NOT_ANSWERED)
+    assert re.match(r"[AB]\n|no answer found", shown)
+
+
+def test_a_question_on_standard_input(asks: Asks, fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stdin(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    said = asks(QUESTION, "--model", MODEL_DIR, *FEW)
+    for dash in ((), ("-",)):
+        stdin(QUESTION.encode() + b"\n")
+        assert asks(*dash, "--model", MODEL_DIR, *FEW) == said
+    stdin(b" \n")
+    assert fails("ask", "--model", MODEL_DIR) == "the question on standard input is empty"
+    stdin(b"caf\xe9?")
+    assert fails("ask", "-", "--model", MODEL_DIR) == "the question on standard input is not UTF-8 at byte 3"
+
+
+def test_the_policy_of_a_run_is_asked_as_the_run_did(
+    asks: Asks, fails: Fails, tmp_path: Path, demo_data: tuple[Path, Path]
+) -> None:
+    layer = {
+        **{"model": {"path": str(MODEL_DIR)}, "prompts": {"path": str(demo_data[0]), "limit": 1}},
+        **{"sampling": {"branches": 3}, "signal": "mean_disparity"},
+    }
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.yaml").write_text(to_yaml(resolve("rlsf-trace", overrides=layer)))
+    _, of_start = asks(QUESTION, "--run", run)
+    assert "of 3 traces" in of_start
+    assert "own mean_disparity" in of_start
+    shutil.copytree(MODEL_DIR, run / "policy")
+    assert asks(QUESTION, "--run", run) == asks(QUESTION, "--model", run / "policy") == (0, of_start)
+    _, otherwise = asks(QUESTION, "--model", run / "policy", "--recipe", "rlsf", "--sampling.branches", "2")
+    assert "of 2 traces" in otherwise
+    assert "own answer_disparity" in otherwise
+    assert "is not a run folder (no recipe.yaml)" in fails("ask", QUESTION, "--run", tmp_path)
+    assert "--run names a recipe already" in fails("ask", QUESTION, "--run", run, "--recipe", "rlsf")
+
+
+def test_the_question_may_stand_anywhere_and_hold_anything() -> None:
+    for question in ("If 3x = 12, x?", "-3 + 5", "x.y?", "a=b", "--- why?"):
+        for arguments in (
+            (question, "--sampling.branches", "5", "--seed=3", "answer.format=boxed"),
+            ("--sampling.branches", "5", question, "--seed=3", "answer.format=boxed"),
+            ("--sampling.branches", "5", "--seed=3", "answer.format=boxed", question),
+        ):
+            rest = ("--sampling.branches", "5", "--seed=3", "answer.format=boxed")
+            assert split_question(arguments) == (question, rest)
+    assert split_question(("--seed",)) == (None, ("--seed",))
+
+
+def test_colours_on_a_terminal_and_none_where_they_are_not_wanted() -> None:
+    """What a terminal is shown: colours and an underlined answer, or, under NO_COLOR, marks in their place."""
+    import pty
+
+    command = [sys.executable, "-m", "rlsf", "ask", QUESTION, "--model", str(MODEL_DIR), "--mode", "greedy"]
+    base = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    base |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": "120"}
+    shown = []
+    for extra in ({}, {"NO_COLOR": "1"}):
+        parent, child = pty.openpty()
+        process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, env=base | extra)
+        os.close(child)
+        shown.append(_read(parent))
+        assert process.wait() == 0
+    coloured, plain = shown
+    assert "\x1b[1;4;38;2;" in coloured
+    assert "underlined" in coloured
+    assert "48;2;" not in plain
+    assert "[[" in plain
+    assert "┏" in plain, "the answer in a frame"
+
+
+def _read(descriptor: int) -> str:
+    parts = []
+    while True:
+        try:
+            part = os.read(descriptor, 65536)
+        except OSError:  # how Linux says that the other side is closed
+            part = b""
+        if not part:
+            os.close(descriptor)
+            return b"".join(parts).decode()
+        parts.append(part)
+
+
+def test_mistakes(fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    assert 'no question: say `rlsf ask "QUESTION"`' in fails("ask", "--model", MODEL_DIR)
+    assert "no model: say --model" in fails("ask", QUESTION)
+    assert "two questions, 'What' and 'is': put a question of several words in quotes" in fails("ask", "What", "is")
+    assert "the question is empty" in fails("ask", " ", "--model", MODEL_DIR)
+    assert "not UTF-8 at character 3" in fails("ask", "caf\udce9", "--model", MODEL_DIR)
+    assert "no such model folder" in fails("ask", QUESTION, "--model", tmp_path / "nowhere")
+    assert "unknown confidence signal" in fails("ask", QUESTION, "--model", MODEL_DIR, "--signal", "sure")
+    assert "unknown key 'sampling.brances'" in fails("ask", QUESTION, "--model", MODEL_DIR, "--sampling.brances", "3")
+    assert "--mode" in fails("ask", QUESTION, "--model", MODEL_DIR, "--mode", "turns")
+    assert "no calibration in" in fails("ask", QUESTION, "--model", MODEL_DIR, "--calibration", tmp_path / "none.json")
+    long = "How many apples? " * 500
+    assert re.search(
+        r"prompt 'question' has \d+ tokens and the model's context 512", fails("ask", long, "--model", MODEL_DIR)
+    )
+    questions = write(tmp_path / "q.jsonl", {"question": QUESTION})
+    assert "--output FILE.jsonl" in fails("ask", "--model", MODEL_DIR, "--batch", questions)
+    assert "leave out the question" in fails("ask", QUESTION, "--model", MODEL_DIR, "--batch", questions)
+    assert "no model" in fails("ask", "--resume", "--output", tmp_path / "none.jsonl")
+    assert not (tmp_path / "none.jsonl").exists()
