@@ -1,0 +1,146 @@
+"""The content of ``audit.json``; the docstring under each field is its definition."""
+
+from __future__ import annotations
+
+from rlsf.audit.features import FEATURES
+from rlsf.audit.linear import LinearReward
+from rlsf.audit.measures import RightAndWrong
+from rlsf.config import Section
+from rlsf.evaluation.reward_accuracy import RewardAccuracy
+from rlsf.evaluation.schema import Interval
+
+#: Features that a sentence names at most.
+_NAMED = 3
+
+
+class Spread(Section):
+    """The same figure of several fits."""
+
+    values: tuple[float, ...]
+    """Pair accuracy of each fit on its held-out prompts."""
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> Spread:
+        """The values in their order, and their ends."""
+        return cls(values=tuple(values), lowest=min(values), highest=max(values))
+
+
+class Separation(Section):
+    """How well a reward tells traces after training from those before it, on prompts that it was not fitted to."""
+
+    pairs: RewardAccuracy
+    """Pairs with the trace after training as the chosen one; its ``accuracy`` is 0.5 where there is nothing to tell."""
+    auroc: float | None
+    """Probability that a trace after training has a higher reward than one before, over all prompts."""
+    kendall: dict[str, float | None]
+    """Kendall's tau-b of the reward and each feature among the traces of each prompt."""
+    spearman: dict[str, float | None]
+    """Spearman's correlation of the same over all traces."""
+    spread: Spread
+    """Of the linear reward: over several splits of the prompts. Of the model: over several heads."""
+
+
+class FeatureDifference(Section):
+    """A feature before and after training, over all prompts."""
+
+    before: float
+    """Mean before training."""
+    after: float
+    """Mean after training."""
+    accuracy: float
+    """Share of held-out pairs whose trace after training has more of it, equal ones half: what it tells alone."""
+
+
+class Audit(Section):
+    """What was found."""
+
+    before: str
+    """The model at the start."""
+    after: str
+    """The trained one."""
+    same_model: bool
+    """Whether both are one model: there is nothing to recover."""
+    objective: str
+    """What was minimised."""
+    prompts: int
+    """Prompts that both were asked."""
+    held_out_prompts: int
+    """Prompts that no reward was fitted to."""
+    pairs: int
+    """Pairs of traces."""
+    identical: int
+    """Pairs of the same token ids, of which nothing is learned."""
+    differences: dict[str, FeatureDifference]
+    linear: LinearReward | None = None
+    """The linear reward; null where it was not asked for."""
+    coefficient_ranges: dict[str, tuple[float, float]] = {}
+    """Smallest and largest coefficient over the splits of the prompts."""
+    separation: dict[str, Separation] = {}
+    """By kind of reward: ``features``, ``model``."""
+    correctness: dict[str, dict[str, RightAndWrong]] = {}
+    """By score and by whose traces: the rewards, and each feature for comparison; ``before``, ``after``, ``both``."""
+
+
+def verdict(found: Audit) -> str:
+    """What was found in one or two sentences."""
+    said = [_told_apart(found)]
+    if found.linear is not None and _above_chance(found.separation["features"].pairs.interval):
+        said.append(_rewarded(found.linear))
+    if found.correctness:
+        said.append(_knows_right(found))
+    return " ".join(said)
+
+
+def _told_apart(found: Audit) -> str:
+    if found.same_model:
+        same = "Both models are one: there is nothing to recover"
+        chance = [f"{100 * one.pairs.accuracy:.0f} %" for one in found.separation.values()]
+        return f"{same}, and held-out pairs are told apart in {' and '.join(chance)}, where 50 % is chance."
+    parts = []
+    for kind, one in found.separation.items():
+        reader = "the features" if kind == "features" else "a reward model"
+        if _above_chance(one.pairs.interval):
+            parts.append(f"{reader} in {100 * one.pairs.accuracy:.0f} %")
+        else:
+            parts.append(f"{reader} no better than chance ({100 * one.pairs.accuracy:.0f} %)")
+    return f"Held-out pairs are told apart by {' and by '.join(parts)}."
+
+
+def _rewarded(linear: LinearReward) -> str:
+    strongest = linear.strongest()[:_NAMED]
+    if not strongest:
+        return "No single feature is sure to have been rewarded."
+    named = []
+    for name in strongest:
+        value = linear.coefficients[name].value
+        named.append(f"{FEATURES[name].more if value > 0 else FEATURES[name].less} ({value:+.2f})")
+    return f"The training rewarded {_joined(named)}."
+
+
+def _knows_right(found: Audit) -> str:
+    """The recovered reward beside the best single feature on the start's own traces."""
+    figures = {
+        score: scopes["before"].auroc
+        for score, scopes in found.correctness.items()
+        if scopes["before"].auroc is not None
+    }
+    rewards = [f"{figures[kind]:.2f} ({kind})" for kind in found.separation if kind in figures]
+    if not rewards:
+        return "The start's traces of the labelled questions are all right or all wrong."
+    baselines = {name: value for name, value in figures.items() if name in FEATURES and value is not None}
+    best = max(baselines, key=lambda name: baselines[name])
+    length = f"; length alone {baselines['tokens']:.2f}" if "tokens" in baselines and best != "tokens" else ""
+    return (
+        f"On the start's traces of labelled questions it orders right before wrong with AUROC {_joined(rewards)}"
+        f"{length}, {best} alone {baselines[best]:.2f}."
+    )
+
+
+def _above_chance(interval: Interval) -> bool:
+    return interval is not None and interval[0] > 0.5
+
+
+def _joined(parts: list[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
