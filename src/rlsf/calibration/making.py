@@ -37,6 +37,7 @@ def make_calibration(
     aggregate: bool,
     model: str,
     fingerprint: str,
+    questions_digest: str | None = None,
     bins: int = 10,
     seed: int = 0,
 ) -> Calibration:
@@ -62,6 +63,7 @@ def make_calibration(
         model=model,
         fingerprint=fingerprint,
         questions=len(group),
+        questions_digest=questions_digest,
         unanswered=int((~usable).sum()),
         folds=FOLDS,
         bins=bins,

@@ -30,6 +30,8 @@ less than the smallest count that could reject, ceil(log delta / log (1 - alpha)
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
@@ -69,6 +71,7 @@ class Threshold(Section):
         return np.zeros(values.shape, bool) if self.value is None else values >= self.value
 
 
+@lru_cache(maxsize=32)
 def log_factorials(n: int) -> FloatArray:
     """log 0!, ..., log n!."""
     return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
@@ -78,7 +81,7 @@ def binomial_tail(errors: int, trials: int, rate: float) -> float:
     """P(Binomial(trials, rate) <= errors), in [0, 1], for 0 < rate < 1."""
     if errors >= trials:
         return 1.0
-    logs, counts = log_factorials(trials), np.arange(errors + 1)
+    logs, counts = log_factorials(1 << trials.bit_length()), np.arange(errors + 1)
     terms = logs[trials] - logs[counts] - logs[trials - counts]
     return min(1.0, float(np.exp(terms + counts * np.log(rate) + (trials - counts) * np.log1p(-rate)).sum()))
 
@@ -94,7 +97,8 @@ def upper_bound(errors: int, trials: int, delta: float) -> float:
     return high
 
 
-def tested_counts(questions: int, alpha: float, delta: float) -> list[int]:
+@lru_cache(maxsize=64)
+def tested_counts(questions: int, alpha: float, delta: float) -> tuple[int, ...]:
     """The counts k_1 < k_2 < ... <= n that are tested, by n, alpha and delta alone; empty where n is too small."""
     counts, errors, trials = [], 0, smallest_count(alpha, delta)
     while trials <= questions:
@@ -104,7 +108,7 @@ def tested_counts(questions: int, alpha: float, delta: float) -> list[int]:
         trials += 1
     if counts and counts[-1] < questions:
         counts.append(questions)
-    return [count for count in counts if count >= min(START * questions, counts[-1])]
+    return tuple(count for count in counts if count >= min(START * questions, counts[-1]))
 
 
 def smallest_count(alpha: float, delta: float) -> int:
@@ -151,7 +155,7 @@ def fit_threshold(confidence: ArrayLike, correct: ArrayLike, alpha: float = 0.05
     )
 
 
-def _ends(values: FloatArray, counts: list[int]) -> list[int]:
+def _ends(values: FloatArray, counts: tuple[int, ...]) -> list[int]:
     """The tests in their order: each count with all that tie with its last question, and each group of equal values.
 
     ``values`` are sorted, the surest first.
