@@ -46,6 +46,8 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool, go_on: Sequence[ob
         show_summary(summary, console)
         if opened.folder.policy.exists():
             console.print(f"policy  {opened.folder.policy}", highlight=False, soft_wrap=True)
+        elif recipe.acceptance is not None:
+            console.print(f"acceptance  {opened.folder.acceptance}", highlight=False, soft_wrap=True)
         else:  # a reward model may be all that was trained
             console.print(f"reward model  {opened.folder.reward_model}", highlight=False, soft_wrap=True)
         console.print(f"report  {opened.folder.report_file}", highlight=False, soft_wrap=True)

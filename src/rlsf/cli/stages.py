@@ -57,7 +57,7 @@ FolderAndOverrides = Annotated[
 ]
 #: What may still change once preference pairs are there, or before online training is done; and once traces are.
 _FROM_TRAINING = (
-    *("conditioning", "training", "reward_model", "online", "introspection"),
+    *("conditioning", "training", "reward_model", "online", "introspection", "acceptance"),
     *("evaluation", "evaluation_data"),
 )
 _FROM_RANKING = ("signal", "judge", "ranking", *_FROM_TRAINING)
@@ -107,6 +107,7 @@ def train(folder: Path, /, *overrides: TrainingOverrides) -> None:
     folder:
         A run folder with ranked pairs, or any of a recipe that learns online or from dialogues.
     """
+    from rlsf.pipeline.acceptance import acceptance_stage
     from rlsf.pipeline.introspection import introspection_stage
     from rlsf.pipeline.online import online_stage
     from rlsf.pipeline.reward_modelling import reward_model_stage
@@ -119,6 +120,10 @@ def train(folder: Path, /, *overrides: TrainingOverrides) -> None:
             section = "training" if run.recipe.introspection is None else "introspection"
             raise InputError(f"{section}.rounds > 1 samples again between rounds: use `rlsf run --resume` for it")
         warm_up(run)
+        if run.recipe.acceptance is not None:
+            threshold = acceptance_stage(run).counts["threshold"]
+            _say(f"acceptance from a score of {threshold:.3f} on in {run.folder.acceptance}")
+            return
         if run.recipe.reward_model is not None:
             reward_model_stage(run)
             _say(f"reward model in {run.folder.reward_model}")
@@ -239,6 +244,11 @@ def _require_stages(recipe: Recipe, folder: Path | None = None) -> None:
             f"recipe {recipe.recipe} learns from dialogues, which it samples turn by turn, and ranks nothing: use `rlsf"
             f" run`, or `rlsf train {folder or 'FOLDER'}` to go on with a run"
         )
+    if recipe.acceptance is not None:
+        raise InputError(
+            f"recipe {recipe.recipe} learns from attempts, which it samples round by round, and ranks nothing: use"
+            f" `rlsf run`, or `rlsf train {folder or 'FOLDER'}` to go on with a run"
+        )
 
 
 def _require_same_route(kept: Recipe, layer: dict[str, Any], folder: Path) -> None:
@@ -246,9 +256,11 @@ def _require_same_route(kept: Recipe, layer: dict[str, Any], folder: Path) -> No
     routes = {
         "online": "online",
         "introspection": "from dialogues with itself",
+        "acceptance": "what to accept",
         "training": "from preference pairs",
     }
-    own = next((section for section in ("online", "introspection") if getattr(kept, section) is not None), "training")
+    others = (section for section in routes if section != "training")
+    own = next((section for section in others if getattr(kept, section) is not None), "training")
     wrong = [section for section in routes if section in layer and section != own]
     if wrong or layer.get(own, ...) is None:
         raise InputError(

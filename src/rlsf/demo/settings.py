@@ -12,5 +12,6 @@ def demo_settings(recipe: str) -> dict[str, Any]:
     """The settings for the bundled model as a layer of a recipe; raises ``InputError`` for an unknown recipe."""
     layers = read_yaml((resources.files("rlsf.demo") / "demo.yaml").read_text(encoding="utf-8"), "demo.yaml")
     shipped = resolve(recipe)
-    kind = "online" if shipped.online else "introspection" if shipped.introspection else "preferences"
+    kinds = ("online", "introspection", "acceptance")
+    kind = next((kind for kind in kinds if getattr(shipped, kind) is not None), "preferences")
     return merge(merge(layers["all"], layers[kind]), layers["recipes"].get(recipe) or {})

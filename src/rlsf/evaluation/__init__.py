@@ -14,7 +14,7 @@ from rlsf.evaluation.calibration import (
 )
 from rlsf.evaluation.config import EvaluationConfig, Mode
 from rlsf.evaluation.metrics import Metrics, Sample
-from rlsf.evaluation.modes import Grade, Turns, judge_question
+from rlsf.evaluation.modes import Grade, Retry, Turns, judge_question
 from rlsf.evaluation.outcomes import OUTCOME_SCHEMA, Outcome, outcomes_to_table, table_to_outcomes
 from rlsf.evaluation.schema import Difference, ModeSummary, Summary
 from rlsf.evaluation.selective import accuracy_at_coverage, aurc, auroc, excess_aurc, risk_coverage
@@ -30,6 +30,7 @@ __all__ = [
     "Mode",
     "ModeSummary",
     "Outcome",
+    "Retry",
     "Sample",
     "Summary",
     "TurnVerdicts",

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from rlsf.config import Section
 
-Mode = Literal["greedy", "cot_decoding", "majority", "turns"]
+Mode = Literal["greedy", "cot_decoding", "majority", "turns", "retry"]
 Coverage = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -17,7 +17,8 @@ class EvaluationConfig(Section):
 
     modes: tuple[Mode, ...] = ("greedy", "cot_decoding", "majority")
     """``greedy``: the first branch. ``cot_decoding``: the most confident of K. ``majority``: the most frequent of K.
-    ``turns``: what the turns of a dialogue settle on, for recipes with ``introspection``."""
+    ``turns``: what the turns of a dialogue settle on, for recipes with ``introspection``. ``retry``: what a loop of
+    accepting and trying again ends with, for recipes with ``acceptance``."""
     bins: int = Field(default=10, ge=1)
     """Bins of the expected calibration error."""
     coverages: tuple[Coverage, ...] = (0.5, 0.8, 0.9)

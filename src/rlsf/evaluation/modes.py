@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlsf.answers import voting
 from rlsf.answers.verbalised import without_stated_confidence
@@ -103,6 +103,38 @@ class Turns:
         return (aggregated if self.weighted else majority)(self.traces, self.measured, same)
 
 
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Attempts at a question, in order, and the score of each in [0, 1]; the first that reaches the threshold stays.
+
+    Attempts after that one may be there, to compare with: the loop never made them.
+    """
+
+    traces: Sequence[Trace]
+    scores: Sequence[float]
+    threshold: float
+    abstain: bool = False
+
+    @property
+    def used(self) -> int:
+        """How many attempts the loop makes: up to the first that is accepted, else all."""
+        return next((n for n, score in enumerate(self.scores, 1) if score >= self.threshold), len(self.scores))
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the last attempt that the loop makes is accepted."""
+        return self.scores[self.used - 1] >= self.threshold
+
+    def choose(self) -> Choice:
+        """The last attempt that the loop makes, with its score for confidence; no answer where it abstains."""
+        trace = self.traces[self.used - 1]
+        if self.abstain and not self.accepted:
+            # What was rejected is no answer, in whatever format it stands in the text.
+            silent = replace(trace, text="", answer=None)
+            return Choice(silent, 0.0, f"none of {len(self.scores)} attempts was accepted")
+        return _single(trace, self.scores[self.used - 1])
+
+
 def choose(
     mode: Mode,
     traces: Sequence[Trace],
@@ -110,16 +142,21 @@ def choose(
     same: SameAnswer,
     aggregate: bool = False,
     turns: Turns | None = None,
+    retry: Retry | None = None,
 ) -> Choice:
     """What ``mode`` settles on, given the K traces of a question and the confidence of each (None: undefined).
 
     ``same`` decides which answers are one in a vote; ``aggregate`` as in ``EvaluationConfig``; ``turns`` are what the
-    mode of that name votes over. Raises ``InputError`` where these are missing.
+    mode of that name votes over, ``retry`` the attempts of the other. Raises ``InputError`` where these are missing.
     """
     if mode == "turns":
         if turns is None:
             raise InputError(f"question {traces[0].prompt_id!r} has no turns: leave turns out of evaluation.modes")
         return turns.choose(same)
+    if mode == "retry":
+        if retry is None:
+            raise InputError(f"question {traces[0].prompt_id!r} has no attempts: leave retry out of evaluation.modes")
+        return retry.choose()
     if mode == "greedy":
         return greedy(traces, measured)
     if mode == "majority":
@@ -159,8 +196,9 @@ def judge_question(
     config: EvaluationConfig,
     grade: Grade,
     turns: Turns | None = None,
+    retry: Retry | None = None,
 ) -> list[Outcome]:
-    """One outcome per mode of ``config``, in its order; ``turns`` are what the mode of that name votes over.
+    """One outcome per mode of ``config``, in its order; ``turns`` and ``retry`` are for the modes of these names.
 
     No answer is wrong with confidence 0; an answer for which the signal has no value has confidence 0 and
     ``NO_CONFIDENCE`` as its failure; an undecided grade (None) is wrong and marked as not graded. Raises
@@ -175,7 +213,7 @@ def judge_question(
     verdict = Verdicts(question.gold, question.choices, grade)
     outcomes = []
     for mode in config.modes:
-        choice = choose(mode, traces, measured, verdict.same, config.aggregate, turns)
+        choice = choose(mode, traces, measured, verdict.same, config.aggregate, turns, retry)
         trace = choice.trace
         answer = trace.answer.text if trace.answer else None
         correct = False if answer is None else verdict.of(answer)

@@ -27,6 +27,7 @@ MODE_DEFINITIONS = {
     "cot_decoding_aggregate": "The answer of K traces with the largest summed confidence; confidence is that sum / K.",
     "majority": "The most frequent answer of K traces; confidence is its share of the K votes.",
     "turns": "The vote over k turns of a dialogue; confidence is the winner's share of the votes, or its sum / k.",
+    "retry": "The attempt that was accepted, or the last one; confidence is the score by which it was judged.",
 }
 
 

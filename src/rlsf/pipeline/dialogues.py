@@ -35,15 +35,24 @@ def turn_sampling(run: Run, samples: int) -> SamplingConfig:
     )
 
 
-def asker(run: Run, model: ModelConfig) -> Callable[[Prompt, Sequence[str]], Prompt]:
-    """From a prompt and the answers given so far to what ``model`` sees in the next turn, which fits its context."""
-    introspection, context = introspection_config(run), configured_context_length(load_model_config(model))
-    room = run.recipe.sampling.max_new_tokens
+#: From a prompt and the answers given so far to what the policy sees in the next turn.
+Asker = Callable[[Prompt, Sequence[str]], Prompt]
+
+
+def asker(run: Run, model: ModelConfig) -> Asker:
+    """How dialogues of introspection go on, within the context of ``model``."""
+    introspection = introspection_config(run)
+    return dialogue_asker(run, model, introspection.feedback, introspection.window)
+
+
+def dialogue_asker(run: Run, model: ModelConfig, feedback: str, window: int) -> Asker:
+    """How dialogues with these words after every answer go on, within the context of ``model``."""
+    context, room = configured_context_length(load_model_config(model)), run.recipe.sampling.max_new_tokens
 
     def fits(prompt: Prompt) -> bool:
         return context is None or len(render(prompt, run.tokenizer, run.recipe.render).token_ids) + room <= context
 
-    return lambda prompt, answers: next_turn(prompt, answers, introspection.feedback, introspection.window, fits)
+    return lambda prompt, answers: next_turn(prompt, answers, feedback, window, fits)
 
 
 @dataclass(frozen=True, slots=True)

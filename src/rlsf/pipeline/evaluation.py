@@ -24,12 +24,14 @@ from rlsf.pipeline.context import Run
 from rlsf.pipeline.dialogues import Dialogues, evaluation_dialogues
 from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.ranking import confidences
+from rlsf.pipeline.retrying import Retries, evaluation_retries, retry_inputs
 from rlsf.pipeline.sampling import read_traces, require_answers, sample_stage
 from rlsf.pipeline.served import require_served_signal
 from rlsf.sampling.randomness import derived_seed
 
 OUTCOMES = "outcomes.parquet"
 TURNS = "turns.json"
+RETRY = "retry.json"
 
 
 def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
@@ -46,17 +48,19 @@ def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
     if phase == "before":  # a policy that training has silenced is a finding: it is measured as it is
         require_answers(run, title, sampled)
     dialogues = evaluation_dialogues(run, phase, model) if "turns" in recipe.evaluation.modes else None
+    retries = "retry" in recipe.evaluation.modes
     inputs = {
         "traces": sampled.digest,
         "gold": digest([[question.id, question.gold] for question in questions]),
         "signal": recipe.signal,
         "evaluation": recipe.evaluation.model_dump(mode="json"),
         **({"turns": dialogues.digest} if dialogues else {}),
+        **({"retry": retry_inputs(run)} if retries else {}),
     }
     done = finished(folder, "evaluate", inputs)
     if done is not None:
         return done
-    outcomes = _outcomes(run, phase, dialogues)
+    outcomes = _outcomes(run, phase, dialogues, evaluation_retries(run, phase, model) if retries else None)
     with atomic_path(folder / OUTCOMES) as partial:
         pq.write_table(outcomes_to_table(outcomes), partial, compression="zstd")
     manifest = Manifest("evaluate", inputs, {"questions": len(questions), "outcomes": len(outcomes)})
@@ -64,18 +68,21 @@ def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
     return manifest
 
 
-def _outcomes(run: Run, phase: str, dialogues: Dialogues | None) -> list[Outcome]:
-    """The outcomes of every question and mode; the figures of dialogues, where there are any, go to a file."""
+def _outcomes(run: Run, phase: str, dialogues: Dialogues | None, retries: Retries | None) -> list[Outcome]:
+    """The outcomes of every question and mode; figures of dialogues and loops, where there are any, go to files."""
     folder, signal = run.folder.evaluation(phase), get_signal(run.recipe.signal)
     outcomes, verdicts = [], []
     with Grader() as grader, run.progress.stage(f"grade {phase}", len(run.questions)) as advance:
         for question, traces in zip(run.questions, read_traces(folder / "traces"), strict=True):
             measured = confidences(traces, signal, run.tokenizer)
             turns = dialogues.of(run, question) if dialogues else None
-            outcomes += judge_question(question, traces, measured, run.recipe.evaluation, grader, turns)
+            retry = retries.of(question) if retries else None
+            outcomes += judge_question(question, traces, measured, run.recipe.evaluation, grader, turns, retry)
             if turns is not None:
                 verdicts.append(judge_turns(question, turns, grader))
             advance(1)
+        if retries is not None:
+            write_json(folder / RETRY, retries.figures(run, grader))
     if verdicts:
         write_json(folder / TURNS, summarise_turns(verdicts))
     return outcomes

@@ -6,8 +6,9 @@ judgements/round-1/part-00000.parquet  manifest.json
 preferences/round-1/pairs.parquet  confidences.parquet  manifest.json
 conditioned/round-1/pairs.parquet  manifest.json
 examples/round-1/examples.parquet  manifest.json
-checkpoints/round-1/  checkpoints/warm-up/  checkpoints/reward-model/
-reward_model/
+checkpoints/round-1/  checkpoints/warm-up/  checkpoints/reward-model/  checkpoints/acceptance/
+records/records.parquet  manifest.json
+reward_model/  acceptance/
 policy/
 evaluation/before/  evaluation/after/  evaluation/summary.json
 report.html
@@ -147,6 +148,20 @@ class RunFolder(OwnedFolder):
     @property
     def reward_checkpoints(self) -> Path:
         return self.path / "checkpoints" / "reward-model"
+
+    @property
+    def records(self) -> Path:
+        """Attempts of a policy that stays as it is, with whether they were right."""
+        return self.path / "records"
+
+    @property
+    def acceptance(self) -> Path:
+        """The acceptance model, and its threshold."""
+        return self.path / "acceptance"
+
+    @property
+    def acceptance_checkpoints(self) -> Path:
+        return self.path / "checkpoints" / "acceptance"
 
     @property
     def warm_up(self) -> Path:

@@ -16,7 +16,7 @@ from rlsf.errors import InputError
 from rlsf.evaluation import table_to_outcomes
 from rlsf.files import read_json, write_text
 from rlsf.pipeline.context import Run
-from rlsf.pipeline.evaluation import OUTCOMES, TURNS
+from rlsf.pipeline.evaluation import OUTCOMES, RETRY, TURNS
 from rlsf.pipeline.manifest import read_manifest
 from rlsf.pipeline.ranking import PAIRS, confidences, pieces_of
 from rlsf.pipeline.sampling import read_traces
@@ -70,6 +70,7 @@ def gather(run: Run, grader: Grader) -> ReportInputs:
         outcomes=outcomes,
         learned_questions=run.learned_questions if run.folder.policy.exists() else 0,
         reward_model=reward_model_figures(run),
+        retry=retry_figures(run),
     )
 
 
@@ -77,6 +78,12 @@ def reward_model_figures(run: Run) -> dict[str, Any] | None:
     """What was measured of the run's reward model, None where there is none or no pair was held out."""
     path = run.folder.reward_model / EVALUATION
     return read_json(path) if run.recipe.reward_model is not None and path.is_file() else None
+
+
+def retry_figures(run: Run) -> dict[str, Any] | None:
+    """What loops around the policy are worth, None where there are none or nothing was measured."""
+    path = run.folder.evaluation("before") / RETRY
+    return read_json(path) if path.is_file() else None
 
 
 def ranking_counts(run: Run, round_: int) -> RankingCounts | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from rlsf.pipeline.acceptance import acceptance_stage
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.evaluation import evaluate_stage, summary_stage
 from rlsf.pipeline.introspection import introspection_stage
@@ -25,11 +26,14 @@ def run_all(run: Run) -> dict[str, Any] | None:
     started = time.monotonic()
     run.prompts  # noqa: B018  bad input is better met before any long work than after it
     warm_up(run)
-    if run.questions:
+    frozen = run.recipe.acceptance is not None
+    if run.questions and not frozen:
         evaluate_stage(run, "before", run.start_config())
     learn(run)
     summary = None
     if run.questions:
+        if frozen:  # measured once, for only the loop around it has learned
+            evaluate_stage(run, "before", run.start_config())
         if run.folder.policy.exists():  # a reward model may be all that was trained
             evaluate_stage(run, "after", run.trained_config(run.recipe.rounds))
         summary = summary_stage(run)
@@ -46,7 +50,10 @@ def warm_up(run: Run) -> None:
 
 
 def learn(run: Run) -> None:
-    """Train the policy: online, from dialogues with itself, or from preferences."""
+    """Train the policy: online, from dialogues with itself, or from preferences; or what accepts its attempts."""
+    if run.recipe.acceptance is not None:
+        acceptance_stage(run)
+        return
     if run.recipe.reward_model is not None:
         sample_round(run, 1)
         rank_stage(run, 1)

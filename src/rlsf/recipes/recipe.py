@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from rlsf.acceptance.config import AcceptanceConfig
 from rlsf.answers.config import AnswerConfig
 from rlsf.config import Section
 from rlsf.evaluation.config import EvaluationConfig
@@ -51,6 +52,8 @@ class Recipe(Section):
     """How the policy learns online, from rewards of completions that it has just sampled; none: from preferences."""
     introspection: IntrospectionConfig | None = None
     """How the policy learns from dialogues with itself, in the place of preferences; none: it does not."""
+    acceptance: AcceptanceConfig | None = None
+    """How attempts of the policy, which stays as it is, are accepted or tried again; none: the policy is trained."""
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = 0
 
@@ -65,6 +68,8 @@ class Recipe(Section):
         readers = [f"online.rewards.{name}" for name in self.online.rewards.needing_labels] if self.online else []
         if self.introspection is not None and self.introspection.reward == "gold":
             readers.append("introspection.reward=gold")
+        if self.acceptance is not None and self.acceptance.labels == "gold":
+            readers.append("acceptance.labels=gold")
         return readers
 
     @property
@@ -103,6 +108,16 @@ class Recipe(Section):
             raise ValueError("introspection and online are two ways to learn: set one of the two to null")
         if self.introspection is None and "turns" in self.evaluation.modes:
             raise ValueError("evaluation.modes: turns needs introspection, which says how they are asked for")
+        return self
+
+    @model_validator(mode="after")
+    def _a_policy_that_stays_is_not_trained(self) -> Recipe:
+        others = ("online", "introspection", "reward_model", "conditioning", "judge")
+        taught = [name for name in others if getattr(self, name) is not None]
+        if self.acceptance is not None and taught:
+            raise ValueError(f"acceptance leaves the policy as it is: set {' and '.join(taught)} to null")
+        if self.acceptance is None and "retry" in self.evaluation.modes:
+            raise ValueError("evaluation.modes: retry needs acceptance, which says what is tried again")
         return self
 
     @model_validator(mode="after")

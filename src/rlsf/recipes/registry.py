@@ -88,6 +88,12 @@ RECIPES: dict[str, RecipeCard] = {
             "arXiv 2505.13445",
             needs_labels=True,
         ),
+        RecipeCard(
+            "drr",
+            "a loop that accepts an attempt or tries again, by a light model of the frozen policy's own records",
+            "arXiv 2501.01457, all but the three steps ours",
+            needs_labels=True,
+        ),
     )
 }
 

@@ -9,7 +9,13 @@ from typing import Any, Literal
 
 from rlsf.report.format import MISSING, THIN, interval, number
 
-MODE_NAMES = {"greedy": "Greedy", "cot_decoding": "CoT-decoding", "majority": "Majority", "turns": "Turns"}
+MODE_NAMES = {
+    "greedy": "Greedy",
+    "cot_decoding": "CoT-decoding",
+    "majority": "Majority",
+    "turns": "Turns",
+    "retry": "Retry",
+}
 Judgement = Literal["better", "worse", "unclear", "neutral"]
 
 

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rlsf import __version__
+from rlsf.report.acceptance import retry_view
 from rlsf.report.browser import panels
 from rlsf.report.choice import outcome_counts
 from rlsf.report.comparison import HEADLINE, MODE_NAMES, ModeComparison, compare
@@ -55,6 +56,7 @@ def render_report(inputs: ReportInputs) -> str:
             headline_figures=headline_figures(comparisons) if comparisons else [],
             curve_rows=curve_rows(summary),
             reward_model=reward_model_view(inputs),
+            retry=retry_view(inputs),
             training_figures=training_figures(inputs.events, inputs.checkpoints, _pictures(inputs)),
             how=how(inputs.recipe),
             labels=labels(inputs.recipe),

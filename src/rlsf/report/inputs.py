@@ -114,7 +114,8 @@ class ReportInputs:
     ``turns`` (``turns.json`` of each phase) where it was from dialogues. ``outcomes`` gives, for every
     evaluated question, whether the greedy answer was right before and after (None: not graded, or not measured).
     ``learned_questions`` counts the evaluation questions that were also among the prompts learned from.
-    ``reward_model`` is what was measured of a reward model that the run trained (``reward_model/evaluation.json``).
+    ``reward_model`` is what was measured of a reward model that the run trained (``reward_model/evaluation.json``),
+    ``retry`` of loops around a policy that was not (``evaluation/before/retry.json``).
     """
 
     name: str
@@ -131,3 +132,4 @@ class ReportInputs:
     outcomes: Mapping[str, tuple[bool | None, bool | None]] = field(default_factory=dict)
     learned_questions: int = 0
     reward_model: Mapping[str, Any] | None = None
+    retry: Mapping[str, Any] | None = None

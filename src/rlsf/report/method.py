@@ -54,6 +54,9 @@ def rewards(recipe: Recipe) -> str:
 
 def how(recipe: Recipe) -> str:
     """In a few words: ``GRPO, reward self_certainty``, or ``DPO on preference pairs``."""
+    if recipe.acceptance is not None:
+        scorer = "an acceptance model of its records" if recipe.acceptance.by == "model" else "its own confidence"
+        return f"accepting attempts of a frozen policy, or trying again, by {scorer}"
     name = algorithm(recipe).name
     if recipe.introspection is not None:
         return f"{name} on dialogues with itself, reward {rewards(recipe)}"
@@ -69,6 +72,8 @@ def labels(recipe: Recipe) -> str:
     """One sentence: whether gold answers were learned from."""
     if not recipe.needs_labels:
         return "It learned without labels: gold answers of the prompts were not read, even where the data hold some."
+    if recipe.acceptance is not None:
+        return "What accepts attempts learned from gold answers: this is a supervised method, not self-feedback."
     needing = " and ".join(recipe.online.rewards.needing_labels) if recipe.online else "gold"
     return f"It learned from gold answers (reward {needing}): this is a supervised method, not self-feedback."
 

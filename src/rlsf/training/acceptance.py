@@ -126,7 +126,7 @@ class AttemptCollator:
     """Attempts padded by an id that none of them ends in, which is told along with them."""
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """``input_ids``, ``attention_mask`` [attempts, longest]; ``right``, ``weight`` [attempts]; ``padding``, an id."""
+        """``input_ids``, ``attention_mask`` [attempts, longest]; ``right``, ``weight`` [attempts]; ``padding``."""
         padding = unambiguous_padding(torch.tensor([row["input_ids"][-1] for row in rows]))
         lengths = torch.tensor([len(row["input_ids"]) for row in rows])
         ids = torch.full((len(rows), int(lengths.max())), padding)

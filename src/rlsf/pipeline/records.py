@@ -1,0 +1,148 @@
+"""The record stage of an acceptance model: attempts of the frozen policy, each with whether it was right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlsf.answers.equivalence import Grader
+from rlsf.answers.voting import majority
+from rlsf.files import atomic_path, digest
+from rlsf.models import model_fingerprint
+from rlsf.pipeline.attempts import acceptance_config, attempt_sampling, try_again
+from rlsf.pipeline.context import Run
+from rlsf.pipeline.judged import AttemptReader, confidence_scores
+from rlsf.pipeline.manifest import Manifest, finished
+from rlsf.pipeline.sampling import read_traces, require_answers, sample_stage
+from rlsf.prompts.prompt import Prompt
+from rlsf.sampling.randomness import derived_seed
+from rlsf.traces import Trace
+
+RECORDS = "records.parquet"
+USE = "records"
+RECORD_SCHEMA = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("round", pa.int32()),
+        ("rejected", pa.list_(pa.string())),
+        ("text", pa.string()),
+        ("answer", pa.string()),
+        ("reference", pa.string()),
+        ("right", pa.bool_()),
+        ("confidence", pa.float64()),
+        ("token_ids", pa.list_(pa.int32())),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """The answer that makes an attempt at a prompt right, by the prompt's id; ``stages``: what was sampled for it."""
+
+    answers: Mapping[str, str | None]
+    grader: Grader
+    stages: Sequence[str] = ()
+
+    def right(self, prompt: Prompt, trace: Trace) -> bool:
+        """Whether the answer is equivalent to the reference; no answer is wrong."""
+        reference = self.answers[prompt.id]
+        if trace.answer is None or reference is None:
+            return False
+        return bool(self.grader(trace.answer.text, reference, prompt.choices))
+
+
+def records_stage(run: Run) -> Manifest:
+    """Attempts at every prompt until one is right, at most ``acceptance.rounds``; every one is a record.
+
+    ``right`` compares the answer with the reference, the gold answer or that of most samples; prompts without one are
+    left out. ``rejected`` holds the earlier attempts at the question, ``token_ids`` what the acceptance model reads.
+    """
+    reader_model = acceptance_config(run).model
+    with Grader() as grader:
+        references = _references(run, grader)
+        prompts = [prompt for prompt in run.prompts if references.answers[prompt.id] is not None]
+        attempts, stages = _attempts(run, prompts, references)
+        inputs = {
+            "attempts": [*references.stages, *stages],
+            "references": digest(dict(references.answers)),
+            "signal": run.recipe.signal,
+            "reader": None if reader_model is None else model_fingerprint(reader_model),
+        }
+        done = finished(run.folder.records, "records", inputs)
+        if done is not None:
+            return done
+        reader = AttemptReader(run)
+        rows = [row for prompt in prompts for row in _rows(run, reader, prompt, attempts[prompt.id], references)]
+    with atomic_path(run.folder.records / RECORDS) as partial:
+        pq.write_table(pa.Table.from_pylist(rows, schema=RECORD_SCHEMA), partial, compression="zstd")
+    counts = {
+        "prompts": len(prompts),
+        "without_reference": len(run.prompts) - len(prompts),
+        "records": len(rows),
+        "right": sum(row["right"] for row in rows),
+        "first_right": sum(row["right"] for row in rows if row["round"] == 1),
+    }
+    manifest = Manifest("records", inputs, counts)
+    manifest.write(run.folder.records)
+    run.metrics.record({"event": "records", **counts})
+    return manifest
+
+
+def _attempts(
+    run: Run, prompts: Sequence[Prompt], references: References
+) -> tuple[dict[str, list[Trace]], Sequence[str]]:
+    """The attempts at each prompt, and the digests of their samplings."""
+    model, place = run.policy_config(1), run.folder.traces(1) / "attempt-1"
+    seed = derived_seed(run.recipe.seed, USE, 1)
+    sampled = sample_stage(run, f"{USE}, attempt 1", model, prompts, place, seed, attempt_sampling(run, 1))
+    require_answers(run, USE, sampled)
+    asked = {prompt.id: (prompt, trace) for prompt, (trace,) in zip(prompts, read_traces(place), strict=True)}
+    attempts, later = try_again(
+        run,
+        model,
+        USE,
+        run.folder.traces(1),
+        asked,
+        lambda prompts, traces: [not references.right(*pair) for pair in zip(prompts, traces, strict=True)],
+    )
+    return attempts, [sampled.digest, *later]
+
+
+def _rows(
+    run: Run, reader: AttemptReader, prompt: Prompt, traces: Sequence[Trace], references: References
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "prompt_id": prompt.id,
+            "round": round_,
+            "rejected": [earlier.text for earlier in traces[: round_ - 1]],
+            "text": trace.text,
+            "answer": trace.answer.text if trace.answer else None,
+            "reference": references.answers[prompt.id],
+            "right": references.right(prompt, trace),
+            "confidence": confidence,
+            "token_ids": reader(prompt, trace),
+        }
+        for round_, (trace, confidence) in enumerate(zip(traces, confidence_scores(run, traces), strict=True), 1)
+    ]
+
+
+def _references(run: Run, grader: Grader) -> References:
+    """Gold answers, or the answers of most samples where the recipe learns without labels."""
+    config = acceptance_config(run)
+    if config.labels == "gold":
+        return References({prompt.id: prompt.gold for prompt in run.prompts}, grader)
+    place, seed = run.folder.traces(1) / "votes", derived_seed(run.recipe.seed, "votes")
+    sampling = attempt_sampling(run, config.votes)
+    sampled = sample_stage(run, "votes", run.policy_config(1), run.prompts, place, seed, sampling)
+    require_answers(run, "votes", sampled)
+    answers: dict[str, str | None] = {}
+    for prompt, traces in zip(run.prompts, read_traces(place), strict=True):
+        said = [trace.answer.text if trace.answer else None for trace in traces]
+        vote = majority(said, same=lambda a, b, p=prompt: grader.equivalent(a, b, p.choices, symmetric=True))
+        answers[prompt.id] = None if vote is None else vote.answer
+    return References(answers, grader, [sampled.digest])
