@@ -80,17 +80,21 @@ def ask(
     config:
         A recipe file of your own (YAML); it may name a shipped recipe to build on.
     """
+    question, overrides = split_question(question_and_overrides)
+    many = batch is not None or output is not None or resume
+    if not many:
+        question = read_question(question)
+    elif question is not None or choice or json_line or show_guess:
+        raise InputError("--batch asks the questions of a file: leave out the question, --choice, --json, --show-guess")
+
     from rlsf.pipeline.asking_options import AskingOptions
 
-    question, overrides = split_question(question_and_overrides)
     layer = merge(RecipeOptions(model=model, prompts=batch).layer(), parse_overrides(overrides))
     said = AskingOptions(layer=layer, recipe=recipe, config=config, run=run, calibration=calibration, mode=mode)
-    if batch is not None or output is not None or resume:
-        if question is not None or choice or json_line or show_guess:
-            raise InputError("--batch asks the questions of a file: leave out the question, --choice, --json and such")
+    if question is None:
         _ask_batch(said, output, resume=resume)
         return 0
-    return _ask_one(said, read_question(question), tuple(choice or ()), json_line=json_line, show_guess=show_guess)
+    return _ask_one(said, question, tuple(choice or ()), json_line=json_line, show_guess=show_guess)
 
 
 def split_question(arguments: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:

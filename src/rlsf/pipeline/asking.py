@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rlsf.answers.config import AnswerConfig
 from rlsf.answers.equivalence import Grader
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 #: How one answer is chosen: evaluation's modes that choose among the traces of one sampling.
 AskingMode = Literal["greedy", "cot_decoding", "majority"]
+MODES: tuple[AskingMode, ...] = get_args(AskingMode)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

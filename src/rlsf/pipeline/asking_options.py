@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from rlsf.calibration import CALIBRATION, Calibration
 from rlsf.errors import InputError
 from rlsf.models import model_fingerprint
-from rlsf.pipeline.asking import Asking, AskingMode
+from rlsf.pipeline.asking import MODES, Asking, AskingMode
 from rlsf.pipeline.folder import RunFolder
 from rlsf.pipeline.served import require_served_signal
 from rlsf.recipes.recipe import Recipe
@@ -52,7 +52,7 @@ class AskingOptions:
         if recipe.model.path is None:
             raise InputError("no model: say --model FOLDER_OR_HUB_ID, or --run FOLDER")
         require_served_signal(recipe.model, recipe.signal)
-        made_for = found.mode if found and found.mode in get_args(AskingMode) else DEFAULT_MODE
+        made_for = next((mode for mode in MODES if found and found.mode == mode), DEFAULT_MODE)
         mode = self.mode or kept.get("mode") or made_for
         if found is None:
             return Asking(recipe, mode), None
