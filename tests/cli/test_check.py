@@ -9,7 +9,8 @@ import pytest
 
 from rlsf.cli.app import execute
 from rlsf.demo import MODEL_DIR
-from rlsf.pipeline.cost import Trial, estimate_cost, estimate_online_cost
+from rlsf.pipeline.cost import DialogueCost, RewardModelCost, Trial, estimate_cost, estimate_online_cost
+from rlsf.pipeline.dialogue_cost import estimate_dialogue_cost
 from rlsf.recipes import parse_overrides, resolve
 
 
@@ -149,3 +150,100 @@ def test_online_cost_by_hand() -> None:
     assert cost.sampling_seconds == pytest.approx(0.5 * asked / 2 + 0.25 * probed)
     # Forward and backward: 20 steps of 20 and 3 of 8; the start's and the older policy's log-probabilities once.
     assert cost.training_seconds == pytest.approx((3 * (20 * 20 + 3 * 8) + 2 * 200) * 30 * 0.001)
+
+
+def test_the_cost_of_a_reward_model_alone() -> None:
+    overrides = ["sampling.branches=2", "sampling.workers=2", "reward_model.batch_size=8", "reward_model.epochs=2"]
+    recipe = resolve("rc-rm", overrides=parse_overrides([*overrides, "reward_model.held_out=0.25"]))
+    trial = Trial(prompts=4, tokens=120, sampling_seconds=2.0, pairs=8, lengths=[20, 30], forward_seconds=0.001)
+    cost = estimate_cost(recipe, 40, 10, trial)
+    # Questions are asked once: no policy is there to measure again.
+    assert (cost.traces, cost.tokens) == (2 * 50, 30 * 50)
+    # 80 pairs and two comparisons of each, three quarters of them to learn from, twice, in batches of 8.
+    assert cost.reward_model == RewardModelCost(180, 46, pytest.approx(3 * 46 * 8 * 50 * 0.001))
+    assert (cost.pairs, cost.optimiser_steps, cost.training_seconds) == (240, 0, 0)
+
+
+def test_a_reward_model_adds_traces_pairs_and_scores_to_an_online_run() -> None:
+    online = {"prompts_per_step": 5, "num_generations": 4, "num_iterations": 1, "epochs": 1.0, "beta": 0.0}
+    overrides = [
+        *(f"online.{key}={value}" for key, value in {**online, "guard.prompts": 10, "guard.every": 4}.items()),
+        *("online.save_every=4", "online.device_batch_size=null", "sampling.branches=2", "sampling.workers=2"),
+        *("reward_model.batch_size=8", "reward_model.epochs=1", "reward_model.held_out=0"),
+    ]
+    recipe = resolve("rlsf-rm", overrides=parse_overrides(overrides))
+    assert recipe.online is not None
+    rollouts = Trial(prompts=5, tokens=200, sampling_seconds=1.0, pairs=0, lengths=[20, 40], forward_seconds=0.001)
+    sampled = Trial(prompts=4, tokens=80, sampling_seconds=2.0, pairs=8, lengths=[10], forward_seconds=0.01)
+    cost = estimate_online_cost(recipe, recipe.online, 60, 10, rollouts, sampled)
+    # Every prompt once and questions twice, 2 traces each; a probe at 0, 4, 8 and 10 of 10 steps.
+    assert cost.traces == (2 * 10 + 60) * 2 + 4 * 10
+    assert cost.reward_model == RewardModelCost(120, 15, pytest.approx(3 * 15 * 8 * 20 * 0.01))
+    # Forward and backward of 10 steps of 20 completions, and a score of each.
+    assert cost.training_seconds == pytest.approx((3 + 1) * 10 * 20 * 30 * 0.001)
+
+
+def test_the_cost_of_judging() -> None:
+    recipe = resolve("core-po", overrides=parse_overrides(["sampling.workers=2", "training.rounds=3"]))
+    trial = Trial(4, 120, 2.0, pairs=4, lengths=[20, 30], forward_seconds=0.001, judging_seconds=6.0)
+    assert estimate_cost(recipe, 40, 10, trial).judging_seconds == pytest.approx(3 * 40 * 1.5 / 2)
+    assert estimate_cost(recipe, 0, 10, trial).judging_seconds == 0, "questions are not judged"
+
+
+def test_the_cost_of_dialogues() -> None:
+    overrides = ["introspection.samples=[2,4,4]", "introspection.turns=3", "introspection.rounds=2"]
+    overrides += ["introspection.training.selection.prompts=8", "introspection.training.batch_size=8"]
+    overrides += ["introspection.training.epochs=1", "sampling.branches=5", "sampling.workers=2"]
+    recipe = resolve("rise-introspection", overrides=parse_overrides(overrides))
+    assert recipe.introspection is not None
+    # A first attempt takes 10 tokens and a quarter of a second, a question 100 tokens and two seconds.
+    first = Trial(prompts=4, tokens=80, sampling_seconds=2.0, pairs=0, lengths=[20, 40], forward_seconds=0.001)
+    measuring = Trial(prompts=2, tokens=200, sampling_seconds=4.0, pairs=0, lengths=[9], forward_seconds=9.0)
+    cost = estimate_dialogue_cost(recipe, recipe.introspection, 48, 10, first, 0.5, measuring)
+    asked, turns = 2 * 10 + 2 * 8, 2 * 10 * 3  # questions before and after, the probe's prompts by round
+    assert (cost.traces, cost.tokens) == (asked * 5 + turns, asked * 100 + turns * 10)
+    assert cost.sampling_seconds == pytest.approx((asked * 2.0 + turns * 0.25) / 2)
+    # 40 dialogues a round, of 2 attempts; half of them go on to 8 more. They leave 40 + 20 + 20 examples.
+    attempts = 2 * 40 * (2 + 4)
+    assert cost.dialogues == DialogueCost(80, attempts, 10 * attempts, pytest.approx(attempts * 0.25 / 2), 2 * 80)
+    assert (cost.pairs, cost.optimiser_steps) == (0, 2 * 10)
+    # Later turns see one answer, and are read with it: 40 rows, and 40 of twice the length, 30 tokens each.
+    assert cost.training_seconds == pytest.approx(2 * 3 * 10 * 8 * 1.5 * 30 * 0.001)
+
+
+FEW = ("--sampling.max_new_tokens", "48", "--examples", "1")
+TERSE = ("--judge.template", "terse")
+RM_SIZES = ("--online.prompts_per_step", "2", "--online.max_completion_length", "48", "--online.guard.prompts", "2")
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "told", "untold"),
+    [
+        ("rlsf-rm", RM_SIZES, (r"a reward model of about [\d,]+ pairs in \d", "completions of"), "warning"),
+        ("rc-rm", (), (r"a reward model of about [\d,]+ pairs in \d",), "pairs and"),
+        ("core-po", TERSE, (r"judging those to learn from in about \d", "pairs and"), "reward model"),
+        (
+            "rise-introspection",
+            ("--introspection.feedback", "{question}"),
+            (r"\d+ dialogues of at most \d+ attempts with [\d,]+ tokens", r"at most \d+ examples and \d+ optimiser"),
+            "pairs",
+        ),
+    ],
+)
+def test_every_kind_of_recipe_is_previewed(
+    demo_data: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    sizes: tuple[str, ...],
+    told: tuple[str, ...],
+    untold: str,
+) -> None:
+    data = ("--prompts", demo_data[0], "--eval-data", demo_data[1], "--prompts.limit", "24")
+    shown = check(capsys, monkeypatch, "--recipe", name, *data, *FEW, *sizes)
+    for words in told:
+        assert re.search(words, shown), words
+    assert untold not in shown
+    if name == "rise-introspection":
+        first, _, _ = shown.partition("test-5-0")
+        assert [len(re.findall(rf"^{index}  ", first, re.MULTILINE)) for index in (0, 1)] == [1, 0], "a first attempt"

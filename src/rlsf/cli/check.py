@@ -98,21 +98,39 @@ def _cost(cost: Cost) -> str:
         f"{cost.traces:,} traces of {cost.tokens:,} tokens in about {_duration(cost.sampling_seconds)}"
         f" ({cost.workers} process{'es' if cost.workers > 1 else ''})"
     )
-    if cost.completions:
+    if cost.judging_seconds:
+        parts.append(f"judging those to learn from in about {_duration(cost.judging_seconds)}")
+    return f"a whole run: {'; '.join([*parts, *_learning(cost)])}"
+
+
+def _learning(cost: Cost) -> list[str]:
+    """What is learned from, and how long that takes."""
+    parts, model, dialogues = [], cost.reward_model, cost.dialogues
+    if model is not None:
+        parts.append(
+            f"a reward model of about {model.pairs:,} pairs in {model.optimiser_steps:,} optimiser steps in about"
+            f" {_duration(model.seconds)}"
+        )
+    if dialogues is not None:
+        parts.append(
+            f"{dialogues.dialogues:,} dialogues of at most {dialogues.attempts:,} attempts with {dialogues.tokens:,}"
+            f" tokens in about {_duration(dialogues.sampling_seconds)}"
+        )
+        parts.append(f"at most {dialogues.examples:,} examples and {_steps(cost)}")
+    elif cost.completions:
         parts.append(
             f"{cost.completions:,} completions of {cost.completion_tokens:,} tokens to learn from in about"
             f" {_duration(cost.completion_seconds)}"
         )
         taught = f"{cost.warm_up_steps:,} steps of warm-up and " if cost.warm_up_steps else ""
-        parts.append(
-            f"{taught}at most {cost.optimiser_steps:,} optimiser steps in about {_duration(cost.training_seconds)}"
-        )
-    elif cost.prompts:
-        parts.append(
-            f"about {cost.pairs:,} pairs and {cost.optimiser_steps:,} optimiser steps in about"
-            f" {_duration(cost.training_seconds)}"
-        )
-    return f"a whole run: {'; '.join(parts)}"
+        parts.append(f"{taught}at most {_steps(cost)}")
+    elif cost.prompts and model is None:
+        parts.append(f"about {cost.pairs:,} pairs and {_steps(cost)}")
+    return parts
+
+
+def _steps(cost: Cost) -> str:
+    return f"{cost.optimiser_steps:,} optimiser steps in about {_duration(cost.training_seconds)}"
 
 
 def _duration(seconds: float) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rlsf.training.online_config import OnlineConfig
 
 #: A backward pass takes about twice as long as a forward pass.
-_FORWARD_AND_BACKWARD = 3
+FORWARD_AND_BACKWARD = 3
 #: Bytes that the logits of the timed forward pass may take.
 _LOGIT_BYTES = 2**29
 
@@ -36,6 +36,31 @@ class Trial:
     lengths: Sequence[int]
     forward_seconds: float
     """Of one token of a text that is read, not written."""
+    judging_seconds: float = 0.0
+    """Of judging all traces, where the recipe has a judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class RewardModelCost:
+    """Training a reward model on the pairs of the prompts that are not held out."""
+
+    pairs: int
+    optimiser_steps: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DialogueCost:
+    """Dialogues to learn from, all rounds together; the attempts after the first and the examples are at most so many.
+
+    ``tokens`` and ``sampling_seconds`` are those of the attempts.
+    """
+
+    dialogues: int
+    attempts: int
+    tokens: int
+    sampling_seconds: float
+    examples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +81,21 @@ class Cost:
     completion_tokens: int = 0
     completion_seconds: float = 0.0
     warm_up_steps: int = 0
+    judging_seconds: float = 0.0
+    reward_model: RewardModelCost | None = None
+    dialogues: DialogueCost | None = None
 
 
 def estimate_cost(recipe: Recipe, prompts: int, questions: int, trial: Trial) -> Cost:
     """A whole run at the rates of ``trial``."""
-    training = recipe.training
-    asked = training.rounds * prompts + (2 if prompts else 1) * questions
-    # Each pair is joined by two comparisons of prompts, where the recipe conditions on them.
-    pairs = (1 if recipe.conditioning is None else 3) * round(trial.pairs / trial.prompts * prompts)
-    steps = training.optimiser_steps(pairs) if pairs else 0
-    pair_seconds = 2 * sum(trial.lengths) / len(trial.lengths) * trial.forward_seconds
+    training, reward_model = recipe.training, reward_model_cost(recipe, prompts, trial)
+    # A reward model alone leaves no policy to measure again, and is trained once.
+    rounds = 1 if reward_model else training.rounds
+    asked = rounds * prompts + (1 if reward_model or not prompts else 2) * questions
+    pairs = _pairs(recipe, prompts, trial)
+    steps = 0 if reward_model or not pairs else training.optimiser_steps(pairs)
     # The reference policy reads every pair once.
-    passes = _FORWARD_AND_BACKWARD * steps * training.batch_size + pairs
+    passes = 0 if reward_model else FORWARD_AND_BACKWARD * steps * training.batch_size + pairs
     workers = worker_count(recipe.sampling.workers, resolve_device(recipe.model.device).type)
     return Cost(
         prompts=prompts,
@@ -76,10 +104,37 @@ def estimate_cost(recipe: Recipe, prompts: int, questions: int, trial: Trial) ->
         tokens=round(trial.tokens / trial.prompts * asked),
         sampling_seconds=trial.sampling_seconds / trial.prompts * asked / workers,
         workers=workers,
-        pairs=training.rounds * pairs,
-        optimiser_steps=training.rounds * steps,
-        training_seconds=training.rounds * passes * pair_seconds,
+        pairs=rounds * pairs,
+        optimiser_steps=rounds * steps,
+        training_seconds=rounds * passes * _pair_seconds(trial),
+        judging_seconds=trial.judging_seconds / trial.prompts * rounds * prompts / workers,
+        reward_model=reward_model,
     )
+
+
+def reward_model_cost(recipe: Recipe, prompts: int, trial: Trial) -> RewardModelCost | None:
+    """Training the reward model on pairs as those of ``trial``; None where the recipe trains none."""
+    config = recipe.reward_model
+    if config is None or not prompts:
+        return None
+    pairs = round((1 - config.held_out) * _pairs(recipe, prompts, trial))
+    steps = config.optimiser_steps(pairs) if pairs else 0
+    seconds = FORWARD_AND_BACKWARD * steps * config.batch_size * _pair_seconds(trial)
+    return RewardModelCost(pairs, steps, seconds)
+
+
+def _pairs(recipe: Recipe, prompts: int, trial: Trial) -> int:
+    """Pairs of a round; each is joined by two comparisons of prompts, where the recipe conditions on them."""
+    return (1 if recipe.conditioning is None else 3) * round(trial.pairs / trial.prompts * prompts)
+
+
+def _pair_seconds(trial: Trial) -> float:
+    return 2 * row_seconds(trial)
+
+
+def row_seconds(trial: Trial) -> float:
+    """Seconds of reading one trace with its prompt."""
+    return sum(trial.lengths) / len(trial.lengths) * trial.forward_seconds
 
 
 def estimate_online_cost(
@@ -90,15 +145,18 @@ def estimate_online_cost(
     steps = online.optimiser_steps(prompts - held_out)
     probes = 1 + math.ceil(steps / online.guard.every) if held_out else 0
     # A probe samples one trace a prompt, with one process.
-    asked, probed = 2 * questions + held_out, probes * held_out
+    # A reward model learns from traces of every prompt, which serve the guard as well.
+    asked = 2 * questions + (held_out if recipe.reward_model is None else prompts)
+    probed = probes * held_out
     completions = math.ceil(steps / online.num_iterations) * online.completions_per_step
     tokens, seconds = rollouts.tokens / rollouts.prompts, rollouts.sampling_seconds / rollouts.prompts
     taught = online.warm_up.prompts * online.warm_up.completions
     sampled = (completions + taught) / online.num_generations
-    # Logits of the model at the start, and of older completions when they were sampled, cost a forward pass each.
+    # Logits of the model at the start, and of older completions when they were sampled, cost a forward pass each, and
+    # so does the score of a reward model.
     read = (online.beta > 0) + (online.steps_per_rollout * online.num_iterations > 1)
+    read += online.rewards.reward_model is not None
     trained = steps * online.completions_per_step + online.warm_up.steps * online.warm_up.batch_size
-    row_seconds = sum(rollouts.lengths) / len(rollouts.lengths) * rollouts.forward_seconds
     workers = worker_count(recipe.sampling.workers, resolve_device(recipe.model.device).type)
     one = measuring.sampling_seconds / measuring.prompts
     branches = recipe.sampling.branches
@@ -111,11 +169,16 @@ def estimate_online_cost(
         workers=workers,
         pairs=0,
         optimiser_steps=steps,
-        training_seconds=(_FORWARD_AND_BACKWARD * trained + read * completions) * row_seconds,
+        training_seconds=(FORWARD_AND_BACKWARD * trained + read * completions) * row_seconds(rollouts),
         completions=completions + taught,
         completion_tokens=round(tokens * sampled),
         completion_seconds=seconds * sampled,
         warm_up_steps=online.warm_up.steps,
+        judging_seconds=measuring.judging_seconds
+        / measuring.prompts
+        * (prompts if recipe.reward_model else 0)
+        / workers,
+        reward_model=reward_model_cost(recipe, prompts, measuring),
     )
 
 

@@ -28,11 +28,10 @@ def introspection_config(run: Run) -> IntrospectionConfig:
     return run.recipe.introspection
 
 
-def turn_sampling(run: Run, samples: int) -> SamplingConfig:
-    """How so many attempts of a turn are sampled."""
-    return run.recipe.sampling.model_copy(
-        update={"strategy": "sampling", "branches": samples, "temperature": introspection_config(run).temperature}
-    )
+def turn_sampling(sampling: SamplingConfig, introspection: IntrospectionConfig, samples: int) -> SamplingConfig:
+    """How so many attempts of a turn are sampled, ``sampling`` being the recipe's."""
+    update = {"strategy": "sampling", "branches": samples, "temperature": introspection.temperature}
+    return sampling.model_copy(update=update)
 
 
 #: From a prompt and the answers given so far to what the policy sees in the next turn.
@@ -77,8 +76,8 @@ def evaluation_dialogues(run: Run, phase: str, model: ModelConfig) -> Dialogues:
     for turn in range(1, introspection.turns + 1):
         asked = [ask(question, [trace.text for trace in traces[question.id]]) for question in run.questions]
         title, seed = f"evaluate {phase}, turn {turn}", derived_seed(run.recipe.seed, "turns", turn)
-        place = folder / f"turn-{turn}"
-        stages.append(sample_stage(run, title, model, asked, place, seed, turn_sampling(run, 1)).digest)
+        place, sampling = folder / f"turn-{turn}", turn_sampling(run.recipe.sampling, introspection, 1)
+        stages.append(sample_stage(run, title, model, asked, place, seed, sampling).digest)
         for (trace,) in read_traces(place):
             traces[trace.prompt_id].append(replace(trace, index=turn - 1))
     return Dialogues(traces, digest([stages, introspection.vote]))

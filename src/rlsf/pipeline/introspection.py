@@ -31,11 +31,12 @@ from rlsf.pipeline.ranking import confidences
 from rlsf.pipeline.sampling import read_traces, require_answers, sample_stage
 from rlsf.pipeline.training import by_difference
 from rlsf.prompts.prompt import Prompt
+from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.randomness import derived_seed
 from rlsf.traces import Trace
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EXAMPLES = "examples.parquet"
 EXAMPLE_SCHEMA = pa.schema(
@@ -145,11 +146,11 @@ def _dialogues(run: Run, round_: int, prompts: Sequence[Prompt]) -> tuple[list[l
     ask, stages = asker(run, model), []
     dialogues: dict[str, list[Attempt]] = {prompt.id: [] for prompt in prompts}
     open_, folder = list(prompts), run.folder.traces(round_)
-    with _rewarder(run) as rewards:
+    with rewarder(run.recipe, run.tokenizer) as rewards:
         for turn, samples in enumerate(introspection.samples, 1):
             asked = [ask(prompt, [one.trace.text for one in dialogues[prompt.id]]) for prompt in open_]
             title, seed = f"sample turn {turn}", derived_seed(run.recipe.seed, "sample", round_, turn)
-            place, sampling = folder / f"turn-{turn}", turn_sampling(run, samples)
+            place, sampling = folder / f"turn-{turn}", turn_sampling(run.recipe.sampling, introspection, samples)
             sampled = sample_stage(run, run.title(title, round_), model, asked, place, seed, sampling)
             if turn == 1:
                 require_answers(run, title, sampled)
@@ -171,11 +172,11 @@ def _dialogues(run: Run, round_: int, prompts: Sequence[Prompt]) -> tuple[list[l
 
 
 @contextmanager
-def _rewarder(run: Run) -> Iterator[Rewarder]:
+def rewarder(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Iterator[Rewarder]:
     """What an attempt earns: the signal's confidence, or, where the recipe says so, whether its answer is right."""
-    if introspection_config(run).reward == "confidence":
-        signal = get_signal(run.recipe.signal)
-        yield lambda prompt, traces: [confidence_reward(c) for c in confidences(traces, signal, run.tokenizer)]
+    if recipe.introspection is None or recipe.introspection.reward == "confidence":
+        signal = get_signal(recipe.signal)
+        yield lambda prompt, traces: [confidence_reward(c) for c in confidences(traces, signal, tokenizer)]
         return
     with Grader() as grader:
 

@@ -6,41 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rlsf.answers.equivalence import Grader
-from rlsf.confidence import get_signal
 from rlsf.errors import InputError
+from rlsf.introspection.attempts import Attempt, best_attempt
 from rlsf.models import load_model, load_tokenizer
 from rlsf.pipeline.context import prompts_to_learn_from
-from rlsf.pipeline.cost import Cost, Trial, estimate_cost, estimate_online_cost, forward_seconds
-from rlsf.pipeline.judging import judge_traces
+from rlsf.pipeline.cost import Cost, estimate_cost, estimate_online_cost
+from rlsf.pipeline.dialogue_cost import estimate_dialogue_cost
+from rlsf.pipeline.dialogues import turn_sampling
+from rlsf.pipeline.introspection import rewarder
 from rlsf.pipeline.preflight import require_a_batch, require_usable
-from rlsf.pipeline.ranking import confidences
 from rlsf.pipeline.tried import Tried, try_prompts, warnings_of
-from rlsf.preferences import rank_prompt
+from rlsf.pipeline.trying import LIMIT, TIMED, Example, Trying, examples_of
 from rlsf.prompts import Prompt, has_gold, load_prompts, with_defaults
 from rlsf.recipes.recipe import Recipe
-from rlsf.sampling.randomness import derived_seed
-from rlsf.traces import Trace
 
 if TYPE_CHECKING:
-    from rlsf.sampling.transformers_engine import TransformersEngine
+    from rlsf.introspection.config import IntrospectionConfig
     from rlsf.training.online_config import OnlineConfig
-
-#: Questions sampled for the estimate of cost, besides those shown.
-TIMED = 24
-_LIMIT = "sampling.max_new_tokens"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Example:
-    """One question as the model sees it, its traces with confidences, and verdicts where there is a gold answer."""
-
-    prompt: Prompt
-    text: str
-    token_count: int
-    traces: Sequence[Trace]
-    confidences: Sequence[float | None]
-    verdicts: Sequence[bool | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,95 +50,79 @@ def preview(recipe: Recipe, examples: int) -> Preview:
     require_usable(recipe, [*prompts, *questions], tokenizer)
     if prompts:
         require_a_batch(recipe, len(prompts))
-    engine = TransformersEngine(load_model(recipe.model), tokenizer)
+    trying = Trying(recipe, TransformersEngine(load_model(recipe.model), tokenizer), prompts, questions, examples)
     if recipe.online is not None and prompts:
-        return _preview_online(recipe, recipe.online, engine, prompts, questions, examples)
-    asked = [*prompts[:examples], *questions[: examples + TIMED]] if questions else prompts[: examples + TIMED]
-    tried = try_prompts(engine, asked, recipe.sampling, recipe, _LIMIT)
-    # One at a time, for a prompt to learn from and a labelled question may have the same id.
-    pairs = sum(
-        len(rank_prompt(group, _ranked_by(recipe, engine, prompt, group), recipe.ranking)[0])
-        for prompt, group in zip(tried.prompts, tried.groups, strict=True)
-    )
-    most = 2 * (recipe.training.device_batch_size or recipe.training.batch_size)
-    found = _examples(recipe, tried, engine, 2 * examples)
+        return _preview_online(trying, recipe.online)
+    if recipe.introspection is not None and prompts:
+        return _preview_dialogues(trying, recipe.introspection)
+    tried = trying.traces()
+    ranked = trying.ranked(tried)
     return Preview(
         recipe=recipe,
-        examples=[*found[:examples], *(found[examples:] if prompts and questions else ())],
-        cost=estimate_cost(recipe, len(prompts), len(questions), _trial(tried, engine, most, pairs)),
+        examples=trying.shown(tried, ranked),
+        cost=estimate_cost(recipe, len(prompts), len(questions), trying.trial_of_pairs(tried, ranked)),
         tried=[tried],
     )
 
 
-def _preview_online(
-    recipe: Recipe,
-    online: OnlineConfig,
-    engine: TransformersEngine,
-    prompts: Sequence[Prompt],
-    questions: Sequence[Prompt],
-    examples: int,
-) -> Preview:
-    """Prompts with completions as training draws them, at most a step's, and questions as they are measured."""
+def _preview_online(trying: Trying, online: OnlineConfig) -> Preview:
+    """Prompts with completions as training draws them, at most a step's, and questions as they are measured, or traces
+    as a reward model learns from them."""
     from rlsf.training.online_options import rollout_sampling
 
+    recipe, engine, examples = trying.recipe, trying.engine, trying.examples
     step = max(examples, min(online.prompts_per_step, examples + TIMED))
-    rollouts = try_prompts(engine, prompts[:step], rollout_sampling(online), recipe, "online.max_completion_length")
-    # Without questions to measure on, the guard's held-out prompts are still sampled as the recipe says.
-    asked = questions[: examples + TIMED] or prompts[:examples] or prompts[:1]
-    measured = try_prompts(engine, asked, recipe.sampling, recipe, _LIMIT)
-    most = online.device_batch_size or online.completions_per_step
-    trials = [_trial(tried, engine, most) for tried in (rollouts, measured)]
+    limit = "online.max_completion_length"
+    rollouts = try_prompts(engine, trying.prompts[:step], rollout_sampling(online), recipe, limit)
+    completions = trying.trial(rollouts, online.device_batch_size or online.completions_per_step)
+    if recipe.reward_model is not None:
+        sampled = trying.traces()
+        ranked = trying.ranked(sampled)
+        trial, shown = trying.trial_of_pairs(sampled, ranked), trying.shown(sampled, ranked)
+    else:
+        sampled = trying.measured()
+        trial = trying.trial(sampled, 1)
+        shown = examples_of(sampled, trying.ranked(sampled), examples) if trying.questions else []
+    sizes = len(trying.prompts), len(trying.questions)
     return Preview(
         recipe=recipe,
-        examples=[
-            *_examples(recipe, rollouts, engine, examples),
-            *(_examples(recipe, measured, engine, examples) if questions else ()),
-        ],
-        cost=estimate_online_cost(recipe, online, len(prompts), len(questions), *trials),
-        tried=[rollouts, measured],
+        examples=[*examples_of(rollouts, trying.by_signal(rollouts), examples), *shown],
+        cost=estimate_online_cost(recipe, online, *sizes, completions, trial),
+        tried=[rollouts, sampled],
         warnings=warnings_of(recipe, online, rollouts, engine),
     )
 
 
-def _trial(tried: Tried, engine: TransformersEngine, most: int, pairs: int = 0) -> Trial:
-    """What trying took; ``most`` is how many sequences training reads at once."""
-    return Trial(
-        prompts=len(tried.prompts),
-        tokens=tried.tokens,
-        sampling_seconds=tried.seconds,
-        pairs=pairs,
-        lengths=[len(text) for text in tried.texts],
-        forward_seconds=forward_seconds(engine.model, tried.texts, most),
+def _preview_dialogues(trying: Trying, introspection: IntrospectionConfig) -> Preview:
+    """Prompts with their first attempts, and questions as they are measured but for their turns."""
+    recipe, examples = trying.recipe, trying.examples
+    sampling = turn_sampling(recipe.sampling, introspection, introspection.samples[0])
+    first = try_prompts(trying.engine, trying.prompts[: examples + TIMED], sampling, recipe, LIMIT)
+    measured = trying.measured()
+    training = introspection.training
+    attempts = trying.trial(first, training.device_batch_size or training.batch_size)
+    going_on = _going_on(trying, introspection, first)
+    sizes, trials = (len(trying.prompts), len(trying.questions)), (attempts, going_on, trying.trial(measured, 1))
+    shown = examples_of(measured, trying.by_signal(measured), examples) if trying.questions else []
+    return Preview(
+        recipe=recipe,
+        examples=[*examples_of(first, trying.by_signal(first), examples), *shown],
+        cost=estimate_dialogue_cost(recipe, introspection, *sizes, *trials),
+        tried=[first, measured],
     )
 
 
-def _examples(recipe: Recipe, tried: Tried, engine: TransformersEngine, count: int) -> list[Example]:
-    """The first questions that were tried."""
-    with Grader() as grader:
-        return [
-            Example(
-                prompt=prompt,
-                text=text.text,
-                token_count=len(text.token_ids),
-                traces=group,
-                confidences=_ranked_by(recipe, engine, prompt, group),
-                verdicts=_verdicts(prompt, group, grader),
+def _going_on(trying: Trying, introspection: IntrospectionConfig, first: Tried) -> float:
+    """The share of dialogues that go on after their first turn: an attempt can be used and is no success."""
+    with rewarder(trying.recipe, trying.engine.tokenizer) as rewards:
+        best = [
+            best_attempt(
+                [Attempt(trace, reward, 1) for trace, reward in zip(group, rewards(prompt, group), strict=True)],
+                introspection.repetition_limit,
             )
-            for prompt, text, group in zip(
-                tried.prompts[:count], tried.rendered[:count], tried.groups[:count], strict=True
-            )
+            for prompt, group in zip(first.prompts, first.groups, strict=True)
         ]
-
-
-def _ranked_by(
-    recipe: Recipe, engine: TransformersEngine, prompt: Prompt, traces: Sequence[Trace]
-) -> Sequence[float | None]:
-    """The confidences by which traces of a prompt would be ranked: a judge's, where there is one, or the signal's."""
-    if recipe.judge is None:
-        return confidences(traces, get_signal(recipe.signal), engine.tokenizer)
-    judge, seed = recipe.judge, derived_seed(recipe.seed, "judge", 1)
-    [judged] = judge_traces(engine.model, engine.tokenizer, [traces], [prompt], judge, render=recipe.render, seed=seed)
-    return [judgement.confidence(judge.confidence, judge.probability) for judgement in judged]
+    return sum(one is not None and one.reward < introspection.success for one in best) / len(best)
 
 
 def _questions(recipe: Recipe) -> tuple[list[Prompt], list[Prompt]]:
@@ -170,11 +136,3 @@ def _questions(recipe: Recipe) -> tuple[list[Prompt], list[Prompt]]:
     if not recipe.needs_labels and not questions and has_gold(with_defaults(recipe.prompts, evaluation=False)):
         prompts = load_prompts(recipe.prompts, with_gold=True, learned_from=True)
     return prompts, questions
-
-
-def _verdicts(prompt: Prompt, traces: Sequence[Trace], grader: Grader) -> list[bool | None]:
-    if prompt.gold is None:
-        return [None] * len(traces)
-    return [
-        trace.answer is not None and bool(grader(trace.answer.text, prompt.gold, prompt.choices)) for trace in traces
-    ]

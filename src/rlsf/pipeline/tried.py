@@ -94,7 +94,9 @@ def warnings_of(recipe: Recipe, online: OnlineConfig, tried: Tried, engine: Tran
             f"{tried.truncated} of {count} completions are cut at online.max_completion_length="
             f"{online.max_completion_length} before they end: raise it, or they are rewarded for what they do not say"
         )
-    if online.warm_up.steps:  # it changes the form, and with it every reward that looks for one
+    by_score = online.rewards.reward_model
+    # The warm-up changes the form, and with it every reward that looks for one; a run's own reward model is not there.
+    if online.warm_up.steps or (by_score is not None and by_score.path is None):
         return found
     equal, groups = equal_groups(recipe, online, tried, engine), len(tried.groups)
     if equal >= _MANY_EQUAL * groups:
@@ -135,6 +137,7 @@ def _rewards(
     for name, function in functions.items():
         values = function(
             prompts=[prompt.id for prompt in asked],
+            prompt_ids=[trace.prompt_token_ids.tolist() for trace in tried.traces],
             completions=said,
             completion_ids=[trace.token_ids.tolist() for trace in tried.traces],
             choices=choices,

@@ -1,0 +1,58 @@
+"""What a whole run that learns from dialogues would take, extrapolated from first attempts that were tried."""
+
+from __future__ import annotations
+
+from rlsf.introspection.config import IntrospectionConfig
+from rlsf.models import resolve_device
+from rlsf.pipeline.cost import FORWARD_AND_BACKWARD, Cost, DialogueCost, Trial, row_seconds
+from rlsf.pipeline.probe import held_out_count
+from rlsf.recipes.recipe import Recipe
+from rlsf.sampling.pool import worker_count
+
+
+def estimate_dialogue_cost(
+    recipe: Recipe,
+    introspection: IntrospectionConfig,
+    prompts: int,
+    questions: int,
+    first: Trial,
+    going_on: float,
+    measuring: Trial,
+) -> Cost:
+    """A whole run at the rates of ``first`` attempts and, for what is measured and probed, ``measuring``.
+
+    ``going_on`` is the share of dialogues that their first attempt does not end; none ends later on, so that attempts
+    and examples are upper bounds. A later attempt takes as long as a first one; as an example it is longer by the
+    answers that it sees, each with its question, and counts as so many rows more.
+    """
+    training, rounds = introspection.training, introspection.rounds
+    workers = worker_count(recipe.sampling.workers, resolve_device(recipe.model.device).type)
+    dialogues = prompts - (kept_out := held_out_count(training.selection, prompts))
+    later = introspection.samples[1:]
+    attempts = introspection.samples[0] + going_on * sum(later)
+    examples = round(dialogues * (1 + going_on * len(later)))
+    rows = 1 + going_on * sum(1 + min(turn, introspection.window) for turn in range(1, len(later) + 1))
+    mean_rows = rows / (1 + going_on * len(later))
+    steps = training.optimiser_steps(examples) if examples else 0
+    asked = 2 * questions + rounds * kept_out
+    turns = 2 * questions * introspection.turns if "turns" in recipe.evaluation.modes else 0
+    one = introspection.samples[0] * first.prompts  # attempts that were tried
+    return Cost(
+        prompts=prompts,
+        questions=questions,
+        traces=asked * recipe.sampling.branches + turns,
+        tokens=round(measuring.tokens / measuring.prompts * asked + first.tokens / one * turns),
+        sampling_seconds=(measuring.sampling_seconds / measuring.prompts * asked + first.sampling_seconds / one * turns)
+        / workers,
+        workers=workers,
+        pairs=0,
+        optimiser_steps=rounds * steps,
+        training_seconds=rounds * FORWARD_AND_BACKWARD * steps * training.batch_size * mean_rows * row_seconds(first),
+        dialogues=DialogueCost(
+            dialogues=rounds * dialogues,
+            attempts=rounds * round(dialogues * attempts),
+            tokens=round(rounds * dialogues * attempts * first.tokens / one),
+            sampling_seconds=rounds * dialogues * attempts * first.sampling_seconds / one / workers,
+            examples=rounds * examples,
+        ),
+    )
