@@ -21,7 +21,7 @@ from rlsf.report.figures import curve_rows, headline_figures, training_figures
 from rlsf.report.format import count, number
 from rlsf.report.inputs import ReportInputs
 from rlsf.report.limits import limits
-from rlsf.report.method import how, labels
+from rlsf.report.method import how, judged_by, labels
 from rlsf.report.names import short_name
 from rlsf.report.reward_model import reward_model_view
 from rlsf.report.series import INTROSPECTION, PREFERENCES, Series, online_series
@@ -59,6 +59,7 @@ def render_report(inputs: ReportInputs) -> str:
             retry=retry_view(inputs),
             training_figures=training_figures(inputs.events, inputs.checkpoints, _pictures(inputs)),
             how=how(inputs.recipe),
+            judged_by=judged_by(inputs.recipe),
             labels=labels(inputs.recipe),
             model_name=short_name(inputs.recipe.model.path),
             durations=durations(inputs),
