@@ -28,7 +28,7 @@ class Selector:
     """A rule for choosing one of N traces.
 
     ``argmax``: one vote, that of the surest answered trace. ``majority``: a vote each (self-consistency). ``borda``:
-    v(r) = (N - r + 1)^p for the trace of rank r by sureness, 1 the surest (arXiv 2502.18581, section 4.2); traces
+    v(r) = (N - r + 1)^p for the trace of rank r by sureness, 1 the surest (arXiv 2502.18581); traces
     without an answer cast no vote but hold a rank. ``weighted``: the confidence itself, CoT-decoding's aggregated path
     (arXiv 2402.10200, section 2.3). ``exponent`` is p of ``borda``; None: ``default_exponent`` of N.
 
@@ -99,7 +99,7 @@ def _unit(confidence: float, index: int) -> float:
 
 
 def default_exponent(count: int) -> float:
-    """p of a Borda vote among N traces: .3 for N <= 16 and 1.2 for N >= 32 (arXiv 2502.18581, section 5).
+    """p of a Borda vote among N traces: .3 for N <= 16 and 1.2 for N >= 32 (arXiv 2502.18581).
 
     Between these, of which the paper says nothing, linear in log N: .3 + .9 log2(N / 16). The paper advises to tune it
     on a few hundred labelled questions.
