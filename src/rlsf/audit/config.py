@@ -64,9 +64,7 @@ class AuditConfig(Section):
     @model_validator(mode="after")
     def _one_greedy_trace(self) -> AuditConfig:
         if self.decoding == "greedy" and self.traces > 1:
-            raise ValueError(
-                f"audit.traces={self.traces}: greedy decoding gives one trace a prompt; say 1, or sample"
-            )
+            raise ValueError(f"audit.traces={self.traces}: greedy decoding gives one trace a prompt; say 1, or sample")
         return self
 
     @property

@@ -81,7 +81,8 @@ def recover_linear(
 ) -> LinearReward:
     """The linear reward under which the expert's traces are worth more than the others', pair by pair.
 
-    ``expert`` and ``other`` hold features by name, each [n], one trace of a pair each. Raises ``InputError`` for no
+    ``expert`` and ``other`` hold features by name, each [n], one trace of a pair each; without ``resamples`` there are
+    no intervals. Raises ``InputError`` for no
     pairs and for features that are not finite.
     """
     if not len(prompt_ids):
@@ -119,6 +120,8 @@ def _resampled(
     seed: int,
 ) -> FloatArray:
     """The weights [resamples, k] had other prompts been drawn."""
+    if not resamples:
+        return np.empty((0, len(weights)))
     names, prompt = np.unique(np.array(prompt_ids), return_inverse=True)
     counts = np.concatenate(list(resample_counts(len(names), resamples, seed)))
     return np.stack([fit_linear(differences, objective, ridge, row[prompt], weights) for row in counts])

@@ -11,7 +11,9 @@ from rich.console import Console
 
 from rlsf import __version__
 from rlsf.cli.ask import ask
+from rlsf.cli.audit import audit
 from rlsf.cli.best_of_n import best_of_n
+from rlsf.cli.calibrate import calibrate
 from rlsf.cli.check import check
 from rlsf.cli.demo import demo
 from rlsf.cli.doctor import doctor
@@ -34,7 +36,7 @@ app = App(
 )
 #: In the order of the work; importing them imports no model library.
 for place, command in enumerate(
-    (demo, check, run, sample, rank, train, evaluate, report, score, best_of_n, ask, recipes, doctor)
+    (demo, check, run, sample, rank, train, evaluate, report, score, best_of_n, calibrate, ask, audit, recipes, doctor)
 ):
     name = "eval" if command is evaluate else command.__name__.replace("_", "-")
     app.command(command, name=name, sort_key=place, help_epilogue="")
