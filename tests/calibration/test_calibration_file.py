@@ -43,7 +43,7 @@ def outcomes(n: int = 200, seed: int = 0) -> list[Outcome]:
 
 def calibration(method: Any = "isotonic", **changes: Any) -> Calibration:
     made: dict[str, Any] = {"method": method, "alpha": 0.3, "signal": "answer_disparity", "mode": "greedy"}
-    made |= {"branches": 10, "aggregate": False, "model": "m", "fingerprint": "f", "questions_digest": "d"}
+    made |= {"branches": 10, "aggregate": False, "model": "m", "fingerprint": "f", "made_from": ["d"]}
     return make_calibration(outcomes(), **{**made, **changes})
 
 
@@ -80,7 +80,7 @@ def test_figures_count_every_question(method: str) -> None:
 def test_the_calibrator_is_not_bent_by_questions_without_an_answer() -> None:
     with_answers = [one for one in outcomes() if one.failure is None]
     made = {"signal": "s", "mode": "greedy", "branches": 1, "aggregate": False, "model": "m"}
-    made |= {"fingerprint": "f", "questions_digest": "d", "method": "platt"}
+    made |= {"fingerprint": "f", "made_from": ["d"], "method": "platt"}
     assert make_calibration(outcomes(), **made).calibrator == make_calibration(with_answers, **made).calibrator
 
 

@@ -49,8 +49,8 @@ class Calibration(Section):
     """``rlsf.models.model_fingerprint`` of the model."""
     questions: int = Field(ge=1)
     """Labelled questions that it was made from."""
-    questions_digest: str | None = None
-    """Identifies those questions: figures on the same ones are no evidence about others."""
+    made_from: tuple[str, ...] = ()
+    """Short digests of those questions: figures on the same ones are no evidence about others."""
     unanswered: int = Field(ge=0)
     """Those among them without an answer or without a confidence: never answered, probability 0."""
     folds: int = Field(ge=2)

@@ -37,7 +37,7 @@ def make_calibration(
     aggregate: bool,
     model: str,
     fingerprint: str,
-    questions_digest: str | None = None,
+    made_from: Sequence[str] = (),
     bins: int = 10,
     seed: int = 0,
 ) -> Calibration:
@@ -63,7 +63,7 @@ def make_calibration(
         model=model,
         fingerprint=fingerprint,
         questions=len(group),
-        questions_digest=questions_digest,
+        made_from=tuple(made_from),
         unanswered=int((~usable).sum()),
         folds=FOLDS,
         bins=bins,

@@ -58,11 +58,12 @@ def show_summary(summary: dict | None, console: Console) -> None:
     if summary is None:
         console.print("no --eval-data: nothing was measured", highlight=False)
         return
-    from rlsf.report import TABLE_WIDTH, summary_table
+    from rlsf.report import TABLE_WIDTH, calibration_note, summary_table
 
     # A file or a pipe has no width to keep to, and Rich takes it for a narrow terminal.
     wide = console if console.is_terminal else Console(width=max(TABLE_WIDTH, console.width))
     wide.print(summary_table(summary))
+    wide.print(calibration_note(summary), highlight=False, soft_wrap=True)
 
 
 def print_recipe(recipe: Recipe) -> None:

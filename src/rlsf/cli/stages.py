@@ -93,7 +93,7 @@ def rank(folder: Path, /, *overrides: RankingOverrides) -> None:
     """
     from rlsf.pipeline.ranking import rank_stage
 
-    with resumed_by("rlsf", "rank", folder), _reopen(folder, parse_overrides(overrides), _FROM_RANKING) as run:
+    with resumed_by("rlsf", "rank", folder), reopen(folder, parse_overrides(overrides), _FROM_RANKING) as run:
         _require_stages(run.recipe, folder)
         manifest = rank_stage(run, 1)
         _say(f"{manifest.counts['pairs']} pairs in {run.folder.preferences(1)}")
@@ -114,7 +114,7 @@ def train(folder: Path, /, *overrides: TrainingOverrides) -> None:
     from rlsf.pipeline.run import warm_up
     from rlsf.pipeline.training import train_stage
 
-    with resumed_by("rlsf", "train", folder), _reopen(folder, parse_overrides(overrides), _FROM_TRAINING) as run:
+    with resumed_by("rlsf", "train", folder), reopen(folder, parse_overrides(overrides), _FROM_TRAINING) as run:
         say_labels(run.recipe)
         if run.recipe.rounds > 1:
             section = "training" if run.recipe.introspection is None else "introspection"
@@ -159,7 +159,7 @@ def evaluate(
     from rlsf.pipeline.reporting import report_stage
     from rlsf.pipeline.run import evaluate_all
 
-    folder, overrides = _split_folder(folder_and_overrides)
+    folder, overrides = split_folder(folder_and_overrides)
     if reward_model is not None:
         if folder is not None or options.model is not None or data is None:
             raise InputError("a reward model is measured alone: say --reward-model FOLDER --data FILE.jsonl")
@@ -170,7 +170,7 @@ def evaluate(
     options = replace(options, eval_data=data or options.eval_data)
     if folder is not None:
         layer = merge(RecipeOptions(eval_data=options.eval_data).layer(), parse_overrides(overrides))
-        opening = _reopen(folder, layer, ("evaluation", "evaluation_data"))
+        opening = reopen(folder, layer, ("evaluation", "evaluation_data"))
     else:
         recipe = options.resolve(overrides)
         if where.dry_run:
@@ -197,12 +197,12 @@ def report(folder: Path, /) -> None:
     """
     from rlsf.pipeline.reporting import report_stage
 
-    with _reopen(folder, {}, ()) as run:
+    with reopen(folder, {}, ()) as run:
         _say(f"report  {report_stage(run)}")
 
 
 @contextlib.contextmanager
-def _reopen(folder: Path, layer: dict[str, Any], changeable: tuple[str, ...]) -> Iterator[Run]:
+def reopen(folder: Path, layer: dict[str, Any], changeable: tuple[str, ...]) -> Iterator[Run]:
     """The run in ``folder`` under its own recipe, with overrides of the sections that may still change.
 
     Overrides that turn out to be unusable leave the recipe as it was.
@@ -269,7 +269,7 @@ def _require_same_route(kept: Recipe, layer: dict[str, Any], folder: Path) -> No
         )
 
 
-def _split_folder(arguments: tuple[str, ...]) -> tuple[Path | None, tuple[str, ...]]:
+def split_folder(arguments: tuple[str, ...]) -> tuple[Path | None, tuple[str, ...]]:
     """A leading argument that is no option is the run folder."""
     if arguments and not arguments[0].startswith("--") and "=" not in arguments[0]:
         return Path(arguments[0]), arguments[1:]

@@ -62,6 +62,29 @@ class Curves(Section):
     """Right and wrong answers by confidence, 20 bins of equal width."""
 
 
+class CalibratedSummary(Section):
+    """What calibrated confidences and a threshold make of the outcomes of one decoding mode."""
+
+    method: str
+    """How confidences were calibrated: isotonic, platt or temperature."""
+    held_out: bool
+    """Whether the calibration was made from none of these questions; if not, ece and brier are cross-validated ones."""
+    ece: float
+    """Expected calibration error of the calibrated confidence, bins as of the raw one; no answer counts as 0."""
+    brier: float
+    """Brier score of the calibrated confidence."""
+    alpha: float
+    """Largest share of wrong answers that the threshold promises among those given."""
+    delta: float
+    """Probability, over the calibration questions, with which that promise may be broken."""
+    threshold: float | None
+    """Least raw confidence that is answered; null where none keeps the promise."""
+    answered: float
+    """Share of the questions answered."""
+    error: float | None
+    """Share of wrong answers among those; null where none is answered."""
+
+
 class ModeSummary(Section):
     """One decoding mode over n questions."""
 
@@ -108,6 +131,8 @@ class ModeSummary(Section):
     undefined."""
     curves: Curves
     """What the plots are drawn from."""
+    calibrated: CalibratedSummary | None = None
+    """Figures of calibrated confidences; null where the model has no calibration for this signal and mode."""
 
 
 class Difference(Section):

@@ -20,6 +20,7 @@ from rlsf.evaluation import (
 )
 from rlsf.files import atomic_path, digest, write_json
 from rlsf.models.config import ModelConfig
+from rlsf.pipeline.calibrated import add_calibrated
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.dialogues import Dialogues, evaluation_dialogues
 from rlsf.pipeline.manifest import Manifest, finished
@@ -94,5 +95,6 @@ def summary_stage(run: Run) -> dict[str, Any]:
     after_file: Path = run.folder.evaluation("after") / OUTCOMES
     after = table_to_outcomes(pq.read_table(after_file)) if after_file.exists() else None
     summary = summarise(before, after, run.recipe.evaluation, run.recipe.signal, run.recipe.seed)
+    add_calibrated(run, summary, {"before": before, **({} if after is None else {"after": after})})
     write_json(run.folder.summary_file, summary)
     return summary

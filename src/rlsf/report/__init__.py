@@ -1,5 +1,6 @@
 """The offline HTML report, the terminal table and the model card of a run."""
 
+from rlsf.report.calibrated import calibration_note
 from rlsf.report.choice import choose_questions
 from rlsf.report.comparison import MODE_NAMES
 from rlsf.report.html import render_report
@@ -27,6 +28,7 @@ __all__ = [
     "RankingCounts",
     "ReportInputs",
     "RolloutCounts",
+    "calibration_note",
     "choose_questions",
     "model_card",
     "render_report",

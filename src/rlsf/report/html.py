@@ -15,6 +15,7 @@ from markupsafe import Markup
 from rlsf import __version__
 from rlsf.report.acceptance import retry_view
 from rlsf.report.browser import panels
+from rlsf.report.calibrated import calibrated_rows, uncalibrated
 from rlsf.report.choice import outcome_counts
 from rlsf.report.comparison import HEADLINE, MODE_NAMES, ModeComparison, compare
 from rlsf.report.figures import curve_rows, headline_figures, training_figures
@@ -55,6 +56,8 @@ def render_report(inputs: ReportInputs) -> str:
             remarks=remarks(comparisons),
             headline_figures=headline_figures(comparisons) if comparisons else [],
             curve_rows=curve_rows(summary),
+            calibrated_rows=calibrated_rows(summary),
+            uncalibrated=uncalibrated(summary),
             reward_model=reward_model_view(inputs),
             retry=retry_view(inputs),
             training_figures=training_figures(inputs.events, inputs.checkpoints, _pictures(inputs)),
