@@ -59,7 +59,6 @@ def calibration(model: Path, least: float | None = 0.5, **changes: Any) -> Calib
         **{"model": str(model), "fingerprint": model_fingerprint(ModelConfig(path=str(model)))},
         **{
             "questions": 500,
-            "questions_digest": "",
             "unanswered": 0,
             "folds": 5,
             "bins": 10,

@@ -16,7 +16,6 @@ from rlsf.evaluation.schema import CalibratedSummary
 from rlsf.files import digest
 from rlsf.models import model_fingerprint
 from rlsf.models.config import ModelConfig
-from rlsf.models.folder import find_model
 from rlsf.pipeline.context import Run
 from rlsf.prompts.prompt import Prompt
 
@@ -35,12 +34,15 @@ def question_digests(questions: Sequence[Prompt]) -> list[str]:
 
 
 def add_calibrated(run: Run, summary: dict[str, Any], outcomes: Mapping[str, Sequence[Outcome]]) -> None:
-    """Put figures of calibrated confidences beside the raw ones of each phase whose model has a calibration."""
+    """Put figures of calibrated confidences beside the raw ones of each phase whose model has a calibration.
+
+    One that was made for another signal, number of branches or model is not used, and a warning says so.
+    """
     if run.recipe.model.server is not None:
         return
     for phase, measured in outcomes.items():
         model = measured_model(run, phase)
-        calibration = Calibration.find(find_model(model).path)
+        calibration = Calibration.find(Path(str(model.path)).expanduser())
         if calibration is None or calibration.mode not in summary[phase]:
             continue
         sampling, evaluation = run.recipe.sampling, run.recipe.evaluation
