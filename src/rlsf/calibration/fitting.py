@@ -40,7 +40,9 @@ def require_both(outcomes: IntArray) -> None:
     """Raise ``InputError`` unless there are answers enough, right and wrong, to fit on and to cross-validate."""
     right, wrong = int(outcomes.sum()), int((1 - outcomes).sum())
     if right + wrong < LEAST:
-        raise InputError(f"{right + wrong} answers are too few to calibrate: give at least {LEAST} labelled questions")
+        raise InputError(
+            f"{right + wrong} answers are too few to calibrate: give more questions, {LEAST} answers are the least"
+        )
     if min(right, wrong) < 2:
         raise InputError(
             f"{right} right and {wrong} wrong answers cannot be told apart: calibration needs at least two of each,"
