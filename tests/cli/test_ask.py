@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from mistakes import Fails, write
 
-from rlsf.calibration import CALIBRATION, Calibration, Figures, PlattCalibrator, Threshold
+from rlsf.calibration import CALIBRATION, Calibration, Figures, IsotonicCalibrator, PlattCalibrator, Threshold
 from rlsf.cli.app import execute
 from rlsf.cli.ask import NOT_ANSWERED, split_question
 from rlsf.demo import MODEL_DIR
@@ -129,6 +129,20 @@ def test_a_calibrated_answer(asks: Asks, model: Path) -> None:
     assert reply["measured"] == measured
 
 
+def test_no_calibration_is_certain(asks: Asks, model: Path) -> None:
+    always = IsotonicCalibrator(confidence=(0.0,), value=(1.0,))
+    calibration(model, least=0.0, calibrator=always).save(model / CALIBRATION)
+    _, shown = asks(QUESTION, "--model", model)
+    assert "confidence > 99 % (calibrated on 500 questions)" in shown
+
+
+def test_thresholds_within_a_flat_calibrator_are_told_apart(asks: Asks, model: Path) -> None:
+    flat = IsotonicCalibrator(confidence=(0.0,), value=(0.7,))
+    calibration(model, least=1.0, calibrator=flat).save(model / CALIBRATION)
+    _, shown = asks(QUESTION, "--model", model)
+    assert re.search(r"confidence 70 %, measured as 0\.\d{4}, below the 1\.0000 needed for at most 5 %", shown)
+
+
 def test_abstention(asks: Asks, model: Path, tmp_path: Path) -> None:
     calibration(model, least=1.0, mode="majority").save(tmp_path / "mine.json")
     said = (QUESTION, "--model", model, "--calibration", tmp_path / "mine.json")
@@ -217,6 +231,8 @@ def test_the_policy_of_a_run_is_asked_as_the_run_did(
     _, otherwise = asks(QUESTION, "--model", run / "policy", "--recipe", "rlsf", "--sampling.branches", "2")
     assert "of 2 traces" in otherwise
     assert "own answer_disparity" in otherwise
+    (tmp_path / "mine.yaml").write_text(f"model: {{path: {run / 'policy'}}}\nsampling: {{branches: 4}}\n")
+    assert "of 4 traces" in asks(QUESTION, "--config", tmp_path / "mine.yaml")[1]
     assert "is not a run folder (no recipe.yaml)" in fails("ask", QUESTION, "--run", tmp_path)
     assert "--run names a recipe already" in fails("ask", QUESTION, "--run", run, "--recipe", "rlsf")
 

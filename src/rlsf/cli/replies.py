@@ -62,7 +62,7 @@ def trust(reply: Reply, asking: Asking) -> str:
     if reply.confidence is None:
         return f"unknown: {reply.reason}"
     if asking.calibration is not None:
-        return f"{percent(reply.confidence)} (calibrated on {asking.calibration.questions} questions)"
+        return f"{estimate(reply.confidence)} (calibrated on {asking.calibration.questions} questions)"
     own = "the share of traces that agree" if asking.mode == "majority" else f"the model's own {asking.recipe.signal}"
     return f"{percent(reply.confidence)} (uncalibrated: {own}; `rlsf calibrate` makes it a probability)"
 
@@ -77,10 +77,15 @@ def refusal(reply: Reply, asking: Asking) -> str:
         return f"I would rather not answer: no confidence is enough for {promise}: {threshold.reason}"
     if reply.measured is None:
         return f"I would rather not answer: {reply.reason}, and nothing is promised without one"
-    has, needs = percent(reply.confidence or 0.0), percent(float(made.probability(threshold.value)))
+    has, needs = estimate(reply.confidence or 0.0), estimate(float(made.probability(threshold.value)))
     if has == needs:  # the calibrator is flat there, or rises by less than is shown
         has, needs = f"{has}, measured as {reply.measured:.4f}", f"{threshold.value:.4f}"
     return f"I would rather not answer: confidence {has}, below the {needs} needed for {promise}"
+
+
+def estimate(probability: float) -> str:
+    """A calibrated probability in per cent: no number of questions shows that it is 0 or 1, whatever was fitted."""
+    return percent(min(max(probability, 1e-9), 1 - 1e-9))
 
 
 def percent(share: float) -> str:

@@ -44,16 +44,15 @@ class AskingOptions:
         in between. Raises ``InputError`` for a calibration named by the user that does not fit.
         """
         base, kept = self._base()
-        layer = merge(base, self.layer)
-        found, named = self._calibration(layer.get("model", {}).get("path"), kept)
-        if found is not None and not (self.recipe or self.config or kept):
-            layer = merge(merge(base, _made_for(found)), self.layer)
-        recipe = resolve(self.recipe or layer.get("recipe"), self.config, layer)
+        recipe = self._recipe(base)
         if recipe.model.path is None:
             raise InputError("no model: say --model FOLDER_OR_HUB_ID, or --run FOLDER")
+        found, named = self._calibration(recipe.model.path, kept)
+        if found is not None and not (self.recipe or self.config or kept):
+            recipe = self._recipe(merge(base, _made_for(found)))
         require_served_signal(recipe.model, recipe.signal)
-        made_for = next((mode for mode in MODES if found and found.mode == mode), DEFAULT_MODE)
-        mode = self.mode or kept.get("mode") or made_for
+        wanted = self.mode or kept.get("mode") or (found.mode if found else DEFAULT_MODE)
+        mode = _mode_called(wanted)
         if found is None:
             return Asking(recipe, mode), None
         signs = (recipe.signal, mode, model_fingerprint(recipe.model))
@@ -62,6 +61,10 @@ class AskingOptions:
             found.require(*signs, *settings)
         misfit = found.misfit(*signs, *settings)
         return Asking(recipe, mode, None if misfit else found), misfit
+
+    def _recipe(self, base: Layer) -> Recipe:
+        layer = merge(base, self.layer)
+        return resolve(self.recipe or layer.get("recipe"), self.config, layer)
 
     def _base(self) -> tuple[Layer, Mapping[str, Any]]:
         """The layer under what is said, and the settings that are kept of an earlier start."""
@@ -77,13 +80,13 @@ class AskingOptions:
         folder = None if model is None else trained_by(Path(model).expanduser())
         return ({} if folder is None else of_run(folder)), {}
 
-    def _calibration(self, model: str | None, kept: Mapping[str, Any]) -> tuple[Calibration | None, bool]:
+    def _calibration(self, model: str, kept: Mapping[str, Any]) -> tuple[Calibration | None, bool]:
         """The calibration, and whether the user named it."""
         named = self.calibration or (Path(kept["calibration"]) if kept.get("calibration") else None)
         if named is not None:
             return Calibration.load(named / CALIBRATION if named.is_dir() else named), True
-        folder = None if model is None else Path(model).expanduser()
-        return (None if folder is None or not folder.is_dir() else Calibration.find(folder)), False
+        folder = Path(model).expanduser()
+        return (Calibration.find(folder) if folder.is_dir() else None), False
 
     def settings(self, asking: Asking) -> dict[str, Any]:
         """What a batch keeps, so that it goes on without being told again."""
@@ -119,6 +122,14 @@ def of_run(path: Path) -> Layer:
     if folder.policy.is_dir():
         layer["model"] |= {"path": str(folder.policy), "revision": None, "server": None}
     return layer
+
+
+def _mode_called(name: str) -> AskingMode:
+    """The mode of that name; the default for one that a calibration was made for and that is none of ours."""
+    for mode in MODES:
+        if mode == name:
+            return mode
+    return DEFAULT_MODE
 
 
 def _made_for(calibration: Calibration) -> Layer:
