@@ -15,7 +15,7 @@ from rich.table import Table
 
 from rlsf.cli.interrupt import resumed_by
 from rlsf.cli.options import RecipeOptions
-from rlsf.cli.stages import reopen, split_folder
+from rlsf.cli.reopen import reopen, split_folder
 from rlsf.errors import InputError
 
 if TYPE_CHECKING:

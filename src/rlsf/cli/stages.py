@@ -6,11 +6,9 @@ stages; whatever an earlier stage was made from is refused.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -18,15 +16,11 @@ from rich.console import Console
 from rlsf.cli.interrupt import resumed_by
 from rlsf.cli.labels import say_labels
 from rlsf.cli.options import Overrides, RecipeOptions, RunOptions
+from rlsf.cli.reopen import reopen, require_stages, split_folder
 from rlsf.cli.reward_accuracy import show_reward_accuracy
 from rlsf.cli.run import print_recipe, show_summary
 from rlsf.errors import InputError
-from rlsf.files import write_text
-from rlsf.recipes.recipe import Recipe
-from rlsf.recipes.resolve import flatten, merge, parse_overrides, resolve, to_yaml
-
-if TYPE_CHECKING:
-    from rlsf.pipeline.context import Run
+from rlsf.recipes.resolve import merge, parse_overrides
 
 _RECIPE, _WHERE = RecipeOptions(), RunOptions()
 RankingOverrides = Annotated[
@@ -74,7 +68,7 @@ def sample(*overrides: Overrides, options: RecipeOptions = _RECIPE, where: RunOp
     if where.dry_run:
         print_recipe(recipe)
         return
-    _require_stages(recipe)
+    require_stages(recipe)
     run = Run(recipe, RunFolder(where.folder(recipe)))
     preflight(run)
     go_on = resumed_by("rlsf", "sample", "--resume", "--output", run.folder.path)
@@ -94,7 +88,7 @@ def rank(folder: Path, /, *overrides: RankingOverrides) -> None:
     from rlsf.pipeline.ranking import rank_stage
 
     with resumed_by("rlsf", "rank", folder), reopen(folder, parse_overrides(overrides), _FROM_RANKING) as run:
-        _require_stages(run.recipe, folder)
+        require_stages(run.recipe, folder)
         manifest = rank_stage(run, 1)
         _say(f"{manifest.counts['pairs']} pairs in {run.folder.preferences(1)}")
 
@@ -199,81 +193,6 @@ def report(folder: Path, /) -> None:
 
     with reopen(folder, {}, ()) as run:
         _say(f"report  {report_stage(run)}")
-
-
-@contextlib.contextmanager
-def reopen(folder: Path, layer: dict[str, Any], changeable: tuple[str, ...]) -> Iterator[Run]:
-    """The run in ``folder`` under its own recipe, with overrides of the sections that may still change.
-
-    Overrides that turn out to be unusable leave the recipe as it was.
-    """
-    from rlsf.pipeline.context import Run
-    from rlsf.pipeline.folder import RunFolder
-
-    opened = RunFolder(folder)
-    if not opened.recipe_file.exists():
-        raise InputError(f"{folder} is not a run folder (no recipe.yaml): start one with `rlsf run` or `rlsf sample`")
-    for key, _ in flatten(layer):
-        if key.partition(".")[0] not in changeable:
-            raise InputError(
-                f"{key} cannot change any more in {folder}: earlier stages were made from it; start another run"
-            )
-    recipe: Recipe = resolve(None, opened.recipe_file, layer)
-    _require_same_route(resolve(None, opened.recipe_file, {}), layer, folder)
-    kept = opened.recipe_file.read_text(encoding="utf-8")
-    if layer:
-        write_text(opened.recipe_file, to_yaml(recipe))
-    try:
-        with Run(recipe, opened).open(resume=True) as run:
-            yield run
-    except InputError:
-        if layer:
-            write_text(opened.recipe_file, kept)
-        raise
-
-
-def _require_stages(recipe: Recipe, folder: Path | None = None) -> None:
-    """Raise ``InputError`` for a recipe whose sampling, ranking and training are no stages of their own."""
-    if recipe.online is not None and recipe.reward_model is None:
-        raise InputError(
-            f"recipe {recipe.recipe} learns online: it samples while it trains, and ranks nothing: use `rlsf run`, or"
-            f" `rlsf train {folder or 'FOLDER'}` to go on with a run"
-        )
-    if recipe.introspection is not None:
-        raise InputError(
-            f"recipe {recipe.recipe} learns from dialogues, which it samples turn by turn, and ranks nothing: use `rlsf"
-            f" run`, or `rlsf train {folder or 'FOLDER'}` to go on with a run"
-        )
-    if recipe.acceptance is not None:
-        raise InputError(
-            f"recipe {recipe.recipe} learns from attempts, which it samples round by round, and ranks nothing: use"
-            f" `rlsf run`, or `rlsf train {folder or 'FOLDER'}` to go on with a run"
-        )
-
-
-def _require_same_route(kept: Recipe, layer: dict[str, Any], folder: Path) -> None:
-    """Raise ``InputError`` for keys of a training that the run does not do, and for doing away with the one it does."""
-    routes = {
-        "online": "online",
-        "introspection": "from dialogues with itself",
-        "acceptance": "what to accept",
-        "training": "from preference pairs",
-    }
-    others = (section for section in routes if section != "training")
-    own = next((section for section in others if getattr(kept, section) is not None), "training")
-    wrong = [section for section in routes if section in layer and section != own]
-    if wrong or layer.get(own, ...) is None:
-        raise InputError(
-            f"the run in {folder} learns {routes[own]}, which keys of {(wrong or [own])[0]} cannot change:"
-            " start another run"
-        )
-
-
-def split_folder(arguments: tuple[str, ...]) -> tuple[Path | None, tuple[str, ...]]:
-    """A leading argument that is no option is the run folder."""
-    if arguments and not arguments[0].startswith("--") and "=" not in arguments[0]:
-        return Path(arguments[0]), arguments[1:]
-    return None, arguments
 
 
 def _say(text: str) -> None:
