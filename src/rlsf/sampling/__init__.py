@@ -12,8 +12,17 @@ if TYPE_CHECKING:
     from rlsf.sampling.openai_engine import OpenAIEngine
     from rlsf.sampling.pool import EnginePool
     from rlsf.sampling.transformers_engine import TransformersEngine
+    from rlsf.sampling.vllm_engine import VllmEngine
 
-__all__ = ["Engine", "EnginePool", "OpenAIEngine", "SamplingConfig", "SamplingRequest", "TransformersEngine"]
+__all__ = [
+    "Engine",
+    "EnginePool",
+    "OpenAIEngine",
+    "SamplingConfig",
+    "SamplingRequest",
+    "TransformersEngine",
+    "VllmEngine",
+]
 
 _HOMES = {
     "Engine": "rlsf.sampling.engine",
@@ -21,6 +30,7 @@ _HOMES = {
     "OpenAIEngine": "rlsf.sampling.openai_engine",
     "SamplingRequest": "rlsf.sampling.engine",
     "TransformersEngine": "rlsf.sampling.transformers_engine",
+    "VllmEngine": "rlsf.sampling.vllm_engine",
 }
 
 

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import psutil
 
 from rlsf.errors import InputError, ResourceError, RlsfError
-from rlsf.models import ModelConfig, check_vocabulary, load_model, load_tokenizer
+from rlsf.models import ModelConfig, check_vocabulary, load_model, load_tokenizer, resolve_device
 from rlsf.models.folder import find_base, find_model
+from rlsf.models.vllm_config import require_vllm
 
 if TYPE_CHECKING:
     from rlsf.sampling.engine import Engine
@@ -41,25 +42,35 @@ class _Engines:
 
     def __init__(self) -> None:
         self._held: tuple[ModelConfig, Engine] | None = None
+        self._exit = contextlib.ExitStack()
 
     def get(self, config: ModelConfig) -> Engine:
         if self._held is None or self._held[0] != config:
-            self._held = None  # let go of the former model before there are two
-            self._held = (config, _engine(config))
+            self.clear()  # let go of the former model before there are two
+            self._held = (config, _engine(config, self._exit))
         return self._held[1]
 
     def clear(self) -> None:
         self._held = None
+        self._exit.close()
 
 
 _engines = _Engines()
 
 
-def _engine(config: ModelConfig) -> Engine:
+def _engine(config: ModelConfig, ends: contextlib.ExitStack) -> Engine:
+    """``ends``: what is to be called once the engine is let go of."""
     if config.server is not None:
         from rlsf.sampling.openai_engine import OpenAIEngine
 
         return OpenAIEngine(config, load_tokenizer(config))
+    if config.engine == "vllm":
+        require_vllm()
+        from rlsf.sampling.vllm_engine import VllmEngine
+
+        engine = VllmEngine(config, load_tokenizer(config))
+        ends.callback(engine.close)
+        return engine
     from rlsf.sampling.transformers_engine import TransformersEngine
 
     model, tokenizer = load_model(config), load_tokenizer(config)
@@ -76,15 +87,23 @@ def engine_for(config: ModelConfig) -> Engine:
 
 
 def local_engine_for(config: ModelConfig) -> TransformersEngine:
-    """The same of a model in this process, for what reads its distributions; raises ``InputError`` for a server's."""
+    """The same of a model in this process, for what reads its distributions; raises ``InputError`` for a server's.
+
+    A model that vLLM samples from is loaded here, and vLLM is ended first.
+    """
     from rlsf.sampling.transformers_engine import TransformersEngine
 
-    engine = engine_for(config)
+    engine = engine_for(config if config.server is not None else config.by_transformers)
     if not isinstance(engine, TransformersEngine):
         raise InputError(
             "model.server: a server does not return whole distributions, which this needs: leave model.server out"
         )
     return engine
+
+
+def worker_count_for(config: ModelConfig, requested: int | Literal["auto"]) -> int:
+    """How many processes sample from a model: one where what samples has many requests under way at once by itself."""
+    return 1 if config.batches_itself else worker_count(requested, resolve_device(config.device).type)
 
 
 def worker_count(requested: int | Literal["auto"], device: str, weight_bytes: int = 0) -> int:
@@ -140,6 +159,10 @@ class EnginePool:
         for worker in self._workers:
             worker.end()
         self._workers.clear()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Let go of the model that this process samples from, for what needs its memory next."""
         if self._size == 1:
             _engines.clear()
 

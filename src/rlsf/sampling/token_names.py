@@ -77,7 +77,8 @@ class TokenNames:
     def sequence(self, names: Sequence[str], text: str) -> list[int] | None:
         """The ids of a completion whose tokens have these names, None where they cannot be told for certain.
 
-        Names that several tokens share are told apart by what ``text`` encodes to, end-of-sequence ids left out.
+        Names that several tokens share are told apart by what ``text`` encodes to, without the special tokens at its
+        end, where no other reading gives the same text.
         """
         options = [self._candidates.get(name, set()) for name in names]
         if not all(options):
@@ -89,7 +90,16 @@ class TokenNames:
         ids = [*encoded, *special]
         if len(ids) != len(options) or not all(i in allowed for i, allowed in zip(ids, options, strict=True)):
             return None
-        return ids
+        return ids if self._is_only_reading(ids, options) else None
+
+    def _is_only_reading(self, ids: list[int], options: Sequence[set[int]]) -> bool:
+        """Whether the text reads differently once a token is replaced by another of the same name."""
+        others = [
+            [*ids[:place], other, *ids[place + 1 :]]
+            for place, allowed in enumerate(options)
+            for other in allowed - {ids[place]}
+        ]
+        return not others or self._decode([ids])[0] not in self._decode(others)
 
     def unclear(self, names: Iterable[str]) -> str:
         """The first name that no token has, or that several share, for messages."""

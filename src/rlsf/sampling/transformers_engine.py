@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlsf.errors import InputError, ModelError, ResourceError
+from rlsf.errors import ModelError, ResourceError
 from rlsf.models import eos_token_ids
 from rlsf.sampling.batching import LOGITS, BatchLimits, batches, windows
+from rlsf.sampling.checking import check_branches, check_request
 from rlsf.sampling.choosing import draw, most_likely
 from rlsf.sampling.config import SamplingConfig
 from rlsf.sampling.decoding import Completion, Decoder, NonFiniteLogits, RowPlan
@@ -60,29 +61,9 @@ class TransformersEngine:
         Every request is checked before any work. At most a window of about eight batches is held at a time.
         """
         for request in requests:
-            self._check(request)
-        if config.strategy == "cot_decoding" and config.branches > self._causal.vocabulary_size:
-            raise InputError(
-                f"sampling.branches={config.branches}, but the vocabulary has only"
-                f" {self._causal.vocabulary_size} tokens to start a branch with: choose fewer branches"
-            )
+            check_request(request, self.context_length, self._causal.vocabulary_size)
+        check_branches(config, self._causal.vocabulary_size)
         return self._sample(list(requests), config)
-
-    def _check(self, request: SamplingRequest) -> None:
-        length, context = len(request.token_ids), self.context_length
-        if not length:
-            raise InputError(f"prompt {request.prompt_id!r} is empty: it has no tokens to continue")
-        if context is not None and length >= context:
-            raise InputError(
-                f"prompt {request.prompt_id!r} has {length} tokens and the model's context {context}, which leaves no"
-                " room for an answer: shorten the prompt or choose a model with a longer context"
-            )
-        strange = [token for token in request.token_ids if not 0 <= token < self._causal.vocabulary_size]
-        if strange:
-            raise InputError(
-                f"prompt {request.prompt_id!r} holds token id {strange[0]}, outside the model's vocabulary of"
-                f" {self._causal.vocabulary_size}: use the tokenizer that belongs to the model"
-            )
 
     def _sample(self, requests: list[SamplingRequest], config: SamplingConfig) -> Iterator[list[Trace]]:
         with self._causal.inference():
