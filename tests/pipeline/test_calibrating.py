@@ -122,7 +122,7 @@ def test_a_calibration_for_something_else_is_not_used(
     file = folder / "model" / CALIBRATION
     made = Calibration.load(file)
     for changes, words in (
-        ({"signal": "answer_entropy"}, "signal answer_entropy, not answer_disparity"),
+        ({"signal": "answer_entropy"}, "signal answer_entropy, not trace_confidence"),
         ({"branches": 9}, "branches 9, not 3"),
         ({"fingerprint": "0"}, "another model"),
     ):
