@@ -38,7 +38,7 @@ class Gathered:
 
     def candidates(self, prompt: Prompt | None, first: int | None) -> Candidates:
         """The first so many traces; choices and gold answer are those of ``prompt`` where there is one."""
-        traces = tuple(sorted(self.traces)[:first])
+        traces = tuple(sorted(self.traces, key=lambda trace: trace.index)[:first])
         if prompt is None:
             return Candidates(self.id, traces, self.choices, self.gold)
         return Candidates(self.id, traces, prompt.choices, prompt.gold)

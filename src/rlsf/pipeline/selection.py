@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rlsf.answers.equivalence import Grader
 from rlsf.evaluation.modes import Verdicts
@@ -18,7 +18,8 @@ from rlsf.select import Ballot, GradedTraces, Selector, accuracy_curves
 ANSWERS, CURVES = "answers.jsonl", "curves.json"
 
 
-class Candidate(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Candidate:
     """A trace as selection sees it."""
 
     index: int

@@ -45,7 +45,7 @@ def _weights(
     if selector.kind == "majority":
         return included.astype(np.float64)
     if selector.kind == "weighted":
-        return included * np.where(sureness == -np.inf, 0.0, sureness)[:, None]
+        return np.where(included, np.where(sureness == -np.inf, 0.0, sureness)[:, None], 0.0)
     table = np.arange(size, -1.0, -1.0) ** selector.exponent_for(size)  # v(r) at place r - 1
     ahead = np.take_along_axis(included, np.broadcast_to(order[:, None], included.shape), axis=-1)
     votes = np.where(ahead, table[np.cumsum(ahead, axis=-1) - 1], 0.0)
@@ -62,7 +62,7 @@ def argmax_accuracy(classes: IntArray, sureness: FloatArray, correct: Masks, siz
     subsets = math.comb(traces, size)
     share = np.array([math.comb(traces - 1 - place, size - 1) / subsets for place in range(traces)])
     order = _by_sureness(np.where(classes >= 0, sureness, -np.inf), classes < 0)
-    return np.take_along_axis(correct, order, axis=-1) @ share
+    return np.take_along_axis(correct, order, axis=-1).astype(np.float64) @ share
 
 
 def _by_sureness(sureness: FloatArray, last: Masks | None = None) -> IntArray:
