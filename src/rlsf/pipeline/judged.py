@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlsf.confidence import get_signal
 from rlsf.models import load_tokenizer
@@ -93,5 +93,6 @@ class AttemptReader:
         asked = render(prompt, self._tokenizer, self._render).token_ids
         if self._own:
             return [*asked, *map(int, trace.token_ids)]
-        ends = [] if trace.truncated or self._tokenizer.eos_token_id is None else [self._tokenizer.eos_token_id]
+        end: Any = self._tokenizer.eos_token_id
+        ends = [] if trace.truncated or end is None else [end]
         return [*asked, *encode_plain(trace.text, self._tokenizer), *ends]
