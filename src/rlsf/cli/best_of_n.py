@@ -35,7 +35,7 @@ def best_of_n(
     traces: Path | None = None,
     n: Annotated[int | None, Parameter(name="--n", validator=Number(gte=1))] = None,
     signal: str | None = None,
-    selectors: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)] = None,
+    selectors: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative="")] = None,
     subsets: AtLeastOne = None,
     columns: SampleColumns = _COLUMNS,
     output: Path | None = None,
