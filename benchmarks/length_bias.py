@@ -133,12 +133,12 @@ def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of heads and batches")
     given = parser.parse_args()
-    bench = Bench(*((40, 20) if given.quick else (100, 100)))
+    bench = Bench(*((24, 12) if given.quick else (100, 100)))
     names = QUICK if given.quick else tuple(VARIANTS)
     rows = []
     for seed in given.seeds:
         for name in names:
-            rows.append(bench.measured(name, epochs=0.3 if given.quick else 2.0, seed=seed))
+            rows.append(bench.measured(name, epochs=0.2 if given.quick else 1.0, seed=seed))
             # What is done is kept: the whole takes minutes.
             write_json(given.json, {"conditioning": _report(bench), "runs": rows})
     first = rows[0]
