@@ -70,6 +70,23 @@ def test_the_published_objective_grows_without_bound_and_ours_does_not() -> None
     assert ours[2] < published[0]
 
 
+def test_weight_decay_bounds_the_published_objective_and_chooses_a_length_alone() -> None:
+    """It is homogeneous: ten times the decay gives a tenth of the same weights."""
+    pairs = gaussian_pairs(120, noise=0.5)
+
+    def value(weights: np.ndarray, ridge: float) -> float:
+        losses = published_loss(torch.tensor(pairs @ weights))
+        return float(losses.mean()) + ridge * float(weights @ weights) / 2
+
+    one, tenth = (
+        minimize(value, np.zeros(4), (ridge,), method="Powell", options={"xtol": 1e-9, "ftol": 1e-12}).x
+        for ridge in (0.1, 1.0)
+    )
+    assert cosine(one, tenth) > 0.9999
+    assert np.linalg.norm(one) == pytest.approx(10 * np.linalg.norm(tenth), rel=1e-2)
+    assert cosine(one, TRUE) > 0.98
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("noise", [0.0, 1.0])
 def test_no_general_method_finds_better_weights(objective: Objective, noise: float) -> None:

@@ -92,7 +92,8 @@ def test_a_training_orders_its_pairs_and_saves_a_reward_model(tmp_path: Path, ob
     model = load_reward_model(ModelConfig(path=str(tmp_path / "reward_model"), device="cpu"))
     rows = pairs.to_pylist()
     chosen, rejected = (
-        reward_scores(model, [row["prompt_ids"] + row[f"{side}_ids"] for row in rows]) for side in ("chosen", "rejected")
+        reward_scores(model, [row["prompt_ids"] + row[f"{side}_ids"] for row in rows])
+        for side in ("chosen", "rejected")
     )
     assert sum(c > r for c, r in zip(chosen, rejected, strict=True)) >= 15
 

@@ -27,8 +27,8 @@ class RightAndWrong(Section):
     auroc_within: float | None
     """The same for traces of one question, over all such pairs; null where no question has both."""
     accuracy: float | None
-    """Share of traces that a threshold of the score puts on the right side. Questions are split in two, and the threshold
-    of each half is fitted to the other half; null for fewer than two questions."""
+    """Share of traces that a threshold of the score puts on the right side. Questions are split in two, and each half's
+    threshold is fitted to the other half; null for fewer than two questions."""
     majority: float
     """Share of the more frequent of right and wrong: the accuracy without any score."""
 

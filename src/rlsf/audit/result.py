@@ -73,13 +73,13 @@ class Audit(Section):
     identical: int
     """Pairs of the same token ids, of which nothing is learned."""
     differences: dict[str, FeatureDifference]
-    linear: LinearReward | None = None
+    linear: LinearReward | None
     """The linear reward; null where it was not asked for."""
-    coefficient_ranges: dict[str, tuple[float, float]] = {}
+    coefficient_ranges: dict[str, tuple[float, float]]
     """Smallest and largest coefficient over the splits of the prompts."""
-    separation: dict[str, Separation] = {}
+    separation: dict[str, Separation]
     """By kind of reward: ``features``, ``model``."""
-    correctness: dict[str, dict[str, RightAndWrong]] = {}
+    correctness: dict[str, dict[str, RightAndWrong]]
     """By score and by whose traces: the rewards, and each feature for comparison; ``before``, ``after``, ``both``."""
 
 
@@ -88,6 +88,8 @@ def verdict(found: Audit) -> str:
     said = [_told_apart(found)]
     if found.linear is not None and _above_chance(found.separation["features"].pairs.interval):
         said.append(_rewarded(found.linear))
+    if not found.same_model:
+        said.append(_tells_most(found))
     if found.correctness:
         said.append(_knows_right(found))
     return " ".join(said)
@@ -117,6 +119,14 @@ def _rewarded(linear: LinearReward) -> str:
         value = linear.coefficients[name].value
         named.append(f"{FEATURES[name].more if value > 0 else FEATURES[name].less} ({value:+.2f})")
     return f"The training rewarded {_joined(named)}."
+
+
+def _tells_most(found: Audit) -> str:
+    """The feature that tells most by itself: weights share what features have in common."""
+    name = max(found.differences, key=lambda one: abs(found.differences[one].accuracy - 0.5))
+    accuracy = found.differences[name].accuracy
+    what = FEATURES[name].more if accuracy > 0.5 else FEATURES[name].less
+    return f"The single feature that tells most: {what}, {100 * max(accuracy, 1 - accuracy):.0f} % of held-out pairs."
 
 
 def _knows_right(found: Audit) -> str:

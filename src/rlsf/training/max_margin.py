@@ -1,9 +1,10 @@
-"""Max-margin objectives of inverse reinforcement learning on d = R(o+) - R(o-), o+ the expert's trace (arXiv 2410.12491).
+"""Max-margin objectives of inverse reinforcement learning on d = R(o+) - R(o-), o+ the expert's (arXiv 2410.12491).
 
-The published objective maximises p(d), with p(d) = d for d > 0 and 2d else. It grows with the scale of R: p(cd) = c p(d)
-for c > 0, so that where any R has a mean p above 0, no R is the best. Weight decay or a bound on the norm mends this for
-rewards that are linear, where both choose the same direction; the norm of a network says little of its outputs. Here p
-gets a ceiling, min(p(d), 1), for every kind of reward. It changes nothing of pairs that differ by less than 1, and
+The published objective maximises p(d), with p(d) = d for d > 0 and 2d else. It grows with the scale of R: p(cd) =
+c p(d) for c > 0, so that where any R has a mean p above 0, no R is the best. Weight decay or a bound on the norm mends
+this for rewards that are linear, where both choose the same direction; the norm of a network says little of its
+outputs. Here p gets a ceiling, min(p(d), 1), for every kind of reward. It changes nothing of pairs that differ by less
+than 1, and
 
     -min(p(d), 1) = max(0, 1 - d) + max(0, -d) - 1,
 
