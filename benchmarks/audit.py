@@ -2,11 +2,11 @@
 
 python benchmarks/audit.py [--quick] [--json FILE] [--page docs/results.md] [--recipes A B ...] [--seed N]
 
-Each training is the shipped recipe with the demo's settings and 400 generated questions. The guard's alarms are off and
-the policy of the last step counts, so that what is audited is what the reward teaches, collapse included. Each audit asks
-both models 400 other questions, 30 % of them held out, and 100 labelled ones. The first row is the bundled model against
-itself: what chance looks like. Two at a time, each on one thread. ``--page`` writes the table between the marks of a
-Markdown page.
+Each training is the shipped recipe with the demo's settings and 400 generated questions. The guard's alarms are off
+and the policy of the last step counts, so that what is audited is what the reward teaches, collapse included. Each
+audit asks both models 400 other questions, 30 % of them held out, and 100 labelled ones. The first row is the bundled
+model against itself: what chance looks like. Two at a time, each on one thread. ``--page`` writes the table between the
+marks of a Markdown page.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _train(study: Study, recipe: str, seed: int, folder: Path) -> Path:
     learned_from, _ = write_data(folder, study.learned_from, 1, seed=0)
     online = {
         "max_steps": study.steps,
-        "guard": {"every": study.steps, "prompts": 16, **NOTHING_STOPS},
+        "guard": {"every": study.steps, "prompts": 16, "keep": "last", **NOTHING_STOPS},
         "save_every": study.steps,
     }
     layer = {
@@ -152,7 +152,7 @@ def rows(runs: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
             _accuracy(found, "features"),
             _accuracy(found, "model"),
             _rewarded(found),
-            f"{FEATURES[most].more if accuracy > 0.5 else FEATURES[most].less}: {100 * max(accuracy, 1 - accuracy):.0f}",
+            f"{getattr(FEATURES[most], 'more' if accuracy > 0.5 else 'less')}: {100 * max(accuracy, 1 - accuracy):.0f}",
             f"{tokens.before:.1f}",
             f"{tokens.after:.1f}",
             *(_auroc(found, score) for score in ("features", "model", "tokens", "answer_disparity")),
