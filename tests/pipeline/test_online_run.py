@@ -14,7 +14,7 @@ from run_files import events, manifest, rows, weights
 from rlsf.cli.app import USER_ERROR, execute
 from rlsf.errors import InputError
 from rlsf.models import model_fingerprint
-from rlsf.pipeline import online, warm_up
+from rlsf.pipeline import online
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.folder import RunFolder
 from rlsf.pipeline.online import online_stage
@@ -190,8 +190,7 @@ def test_what_is_finished_is_not_done_again(
         raise AssertionError("a model was loaded")
 
     before, measured = written(whole), events(whole)
-    for module in (online, warm_up):
-        monkeypatch.setattr(module, "load_model", never)
+    monkeypatch.setattr(Run, "model_to_train", never)
     monkeypatch.setattr(Run, "pool", property(never))
     with open_run(small_online(*TAUGHT, name="rise-verify"), whole, resume=True) as run:
         assert run_all(run) == json.loads((whole / "evaluation" / "summary.json").read_text())

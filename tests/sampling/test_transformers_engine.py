@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from agreement import assert_statistics
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -36,26 +37,6 @@ def sample(
 
 def ids_of(groups: list[list[Trace]]) -> list[list[list[int]]]:
     return [[trace.token_ids.tolist() for trace in group] for group in groups]
-
-
-def assert_statistics(trace: Trace, logits: torch.Tensor, tolerance: float = 1e-4) -> None:
-    """The recorded statistics are those of ``logits`` [T, V], which produced the tokens."""
-    logprobs = torch.log_softmax(logits, -1)
-    top = logprobs.sort(-1, descending=True).values
-    ids = torch.from_numpy(trace.token_ids).long()
-    expected = {
-        "logprob": logprobs.gather(1, ids.unsqueeze(1)).squeeze(1),
-        "top1_logprob": top[:, 0],
-        "top2_logprob": top[:, 1],
-        "logsumexp": logits.logsumexp(-1),
-        "entropy": -(logprobs.exp() * logprobs).sum(-1),
-        "mean_logit": logits.mean(-1),
-    }
-    for name, values in expected.items():
-        recorded = getattr(trace.statistics, name)
-        np.testing.assert_allclose(recorded, values.numpy(), atol=tolerance, rtol=1e-5, err_msg=name)
-    best = logits.gather(1, torch.from_numpy(trace.statistics.top1_id).long().unsqueeze(1)).squeeze(1)
-    assert (best >= logits.amax(-1) - tolerance).all()
 
 
 @pytest.mark.parametrize("architecture", [*SHARING, *COPYING])

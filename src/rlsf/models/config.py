@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field, model_validator
+
 from rlsf.config import Section
 from rlsf.models.server_config import ServerConfig
+from rlsf.models.vllm_config import VllmConfig
 
 
 class ModelConfig(Section):
@@ -27,7 +30,29 @@ class ModelConfig(Section):
     """A server to sample from; ``path`` then names its tokenizer and configuration, and what is trained. None: the
     model is loaded here."""
 
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What samples from the model. ``vllm``: much faster on GPUs; records the two likeliest tokens alone, and where the
+    signal needs whole distributions a forward pass here measures them."""
+    vllm: VllmConfig = Field(default_factory=VllmConfig)
+    """How vLLM holds the model."""
+
+    @model_validator(mode="after")
+    def _one_sampler(self) -> ModelConfig:
+        if self.server is not None and self.engine == "vllm":
+            raise ValueError("engine=vllm holds the model itself: leave server out, or engine")
+        return self
+
+    @property
+    def batches_itself(self) -> bool:
+        """Whether what samples is one process of its own that has many requests under way at once."""
+        return self.server is not None or self.engine == "vllm"
+
     @property
     def here(self) -> ModelConfig:
         """The same model in this process."""
         return self if self.server is None else self.model_copy(update={"server": None})
+
+    @property
+    def by_transformers(self) -> ModelConfig:
+        """The same model in this process, loaded by transformers."""
+        return self.here if self.engine == "transformers" else self.here.model_copy(update={"engine": "transformers"})

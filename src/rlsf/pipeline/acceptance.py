@@ -75,6 +75,7 @@ def _train(run: Run, records: pa.Table) -> dict[str, Any]:
     attempts = [
         JudgedAttempt(row["token_ids"], row["right"]) for row in records.to_pylist() if row["answer"] is not None
     ]
+    run.before_training()
     with run.progress.stage("acceptance model", training.optimiser_steps(len(attempts))) as advance:
         result = train_acceptance_model(
             # An adapter is merged; as for every training, small updates would vanish in bfloat16 weights.

@@ -16,6 +16,7 @@ from rlsf.evaluation.modes import NO_CONFIDENCE, choose
 from rlsf.models.config import ModelConfig
 from rlsf.pipeline.answering import find_answers
 from rlsf.pipeline.ranking import confidences, pieces_of
+from rlsf.pipeline.rescored import is_rescored, measuring_engine_for
 from rlsf.prompts import render
 from rlsf.prompts.prompt import Prompt
 from rlsf.recipes.recipe import Recipe
@@ -109,6 +110,7 @@ class Asking:
                 SamplingRequest(prompt.id, tokens, seed) for prompt, tokens in zip(prompts, ids, strict=True)
             ),
             choices=tuple(prompt.choices for prompt in prompts),
+            rescored=is_rescored(self.recipe.model, self.recipe),
         )
 
     def settle(
@@ -166,12 +168,13 @@ class AskingTask:
     answer: AnswerConfig
     requests: tuple[SamplingRequest, ...]
     choices: tuple[tuple[str, ...], ...]
+    rescored: bool
 
 
 def sample_traces(task: AskingTask) -> list[list[Trace]]:
     """The traces of each question, with their answers; runs in a worker process, or in this one."""
-    engine = engine_for(task.model)  # pyright: ignore[reportArgumentType]  frozen models are hashable
-    groups = list(engine.sample(task.requests, task.sampling))
+    engine = engine_for(task.model)
+    groups = list(measuring_engine_for(task.model, rescored=task.rescored).sample(task.requests, task.sampling))
     traces = iter(find_answers(engine, engine.tokenizer, groups, task.choices, task.answer))
     return [[next(traces) for _ in group] for group in groups]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rlsf.answers.equivalence import Grader
 from rlsf.files import digest
-from rlsf.models import load_tokenizer, model_fingerprint, resolve_device
+from rlsf.models import load_tokenizer, model_fingerprint
 from rlsf.pipeline.asking import Asking, AskingTask, Reply, sample_traces
 from rlsf.pipeline.asking_options import settings_of
 from rlsf.pipeline.context import prompts_digest
@@ -19,7 +19,7 @@ from rlsf.pipeline.progress import ProgressDisplay
 from rlsf.pipeline.reply_file import ReplyFile
 from rlsf.prompts.prompt import Prompt
 from rlsf.recipes.resolve import flatten
-from rlsf.sampling.pool import EnginePool, worker_count
+from rlsf.sampling.pool import EnginePool, worker_count_for
 from rlsf.traces import Trace
 
 #: Digits of a digest that tell one thing from another in a message.
@@ -88,9 +88,7 @@ def ask_batch(
 def _in_order(asking: Asking, tasks: Sequence[AskingTask]) -> Iterator[list[list[Trace]]]:
     """The traces of each task, in the order of the tasks; one that is done early waits for those before it."""
     recipe = asking.recipe
-    workers = 1  # a server has many requests under way at once
-    if recipe.model.server is None:
-        workers = worker_count(recipe.sampling.workers, resolve_device(recipe.model.device).type)
+    workers = worker_count_for(recipe.model, recipe.sampling.workers)
     waiting: dict[int, list[list[Trace]]] = {}
     following = 0
     with EnginePool(max(1, min(workers, len(tasks)))) as pool:

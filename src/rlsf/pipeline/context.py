@@ -6,24 +6,25 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rlsf.errors import InputError
 from rlsf.files import digest, write_json
-from rlsf.models import load_tokenizer, model_fingerprint, resolve_device
+from rlsf.models import load_model, load_tokenizer, model_fingerprint
 from rlsf.models.config import ModelConfig
 from rlsf.pipeline.environment import describe_environment
 from rlsf.pipeline.folder import RunFolder
 from rlsf.pipeline.metrics import MetricsLog
 from rlsf.pipeline.progress import ProgressDisplay
+from rlsf.pipeline.rescored import is_rescored
 from rlsf.prompts import GoldAnswerError, load_prompts
 from rlsf.prompts.prompt import Prompt
 from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.config import SamplingConfig
-from rlsf.sampling.pool import EnginePool, worker_count
+from rlsf.sampling.pool import EnginePool, worker_count_for
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Run:
@@ -61,13 +62,22 @@ class Run:
 
     @cached_property
     def pool(self) -> EnginePool:
-        """Sampling processes, started when first needed and kept for all stages of the run; one where a server samples,
-        which has many requests under way at once.
+        """Sampling processes, started when first needed and kept for all stages of the run."""
+        workers = worker_count_for(self.recipe.model, self.recipe.sampling.workers)
+        return self._exit.enter_context(EnginePool(workers))
+
+    def before_training(self) -> None:
+        """Let go of the model that sampled, whose memory training wants."""
+        if "pool" in self.__dict__:
+            self.pool.let_go()
+
+    def model_to_train(self, config: ModelConfig) -> PreTrainedModel:
+        """The model of ``config``, trainable, in the place of the one that sampled.
+
+        An adapter wraps the model and passes on its attributes; trainers take either.
         """
-        if self.recipe.model.server is not None:
-            return self._exit.enter_context(EnginePool(1))
-        device = resolve_device(self.recipe.model.device)
-        return self._exit.enter_context(EnginePool(worker_count(self.recipe.sampling.workers, device.type)))
+        self.before_training()
+        return cast("PreTrainedModel", load_model(config, for_training=True))
 
     @cached_property
     def prompts(self) -> list[Prompt]:
@@ -144,11 +154,14 @@ def prompts_digest(prompts: Sequence[Prompt]) -> str:
     return digest([asked, turns] if turns else asked)
 
 
-def _server_inputs(model: ModelConfig) -> dict[str, Any]:
-    """What of a server decides its traces; where it is and how it is talked to does not."""
-    if model.server is None:
-        return {}
-    return {"server": model.server.model_dump(mode="json", include={"model", "prompts", "logprobs"})}
+def _engine_inputs(model: ModelConfig, recipe: Recipe) -> dict[str, Any]:
+    """What of a server or of vLLM decides its traces; where it is and how it is run does not."""
+    if model.server is not None:
+        return {"server": model.server.model_dump(mode="json", include={"model", "prompts", "logprobs"})}
+    if model.engine == "vllm":
+        decisive = model.vllm.model_dump(mode="json", include={"max_model_len", "engine_arguments"})
+        return {"vllm": {**decisive, "rescored": is_rescored(model, recipe)}}
+    return {}
 
 
 def sampling_inputs(
@@ -157,7 +170,7 @@ def sampling_inputs(
     """Everything that decides the traces of a stage, as its manifest records it."""
     recipe = run.recipe.model_dump(mode="json")
     return {
-        "model": {"fingerprint": model_fingerprint(model), "dtype": model.dtype, **_server_inputs(model)},
+        "model": {"fingerprint": model_fingerprint(model), "dtype": model.dtype, **_engine_inputs(model, run.recipe)},
         "prompts": prompts_digest(prompts),
         "render": recipe["render"],
         "sampling": sampling.model_dump(mode="json", exclude={"workers", "batch_tokens"}),

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rlsf.models import resolve_device
 from rlsf.pipeline.probe import held_out_count
 from rlsf.recipes.recipe import Recipe
-from rlsf.sampling.pool import worker_count
+from rlsf.sampling.pool import worker_count_for
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +95,7 @@ def estimate_cost(recipe: Recipe, prompts: int, questions: int, trial: Trial) ->
     steps = 0 if reward_model or not pairs else training.optimiser_steps(pairs)
     # The reference policy reads every pair once.
     passes = 0 if reward_model else FORWARD_AND_BACKWARD * steps * training.batch_size + pairs
-    workers = worker_count(recipe.sampling.workers, resolve_device(recipe.model.device).type)
+    workers = worker_count_for(recipe.model, recipe.sampling.workers)
     return Cost(
         prompts=prompts,
         questions=questions,
@@ -157,7 +156,7 @@ def estimate_online_cost(
     read = (online.beta > 0) + (online.steps_per_rollout * online.num_iterations > 1)
     read += online.rewards.reward_model is not None
     trained = steps * online.completions_per_step + online.warm_up.steps * online.warm_up.batch_size
-    workers = worker_count(recipe.sampling.workers, resolve_device(recipe.model.device).type)
+    workers = worker_count_for(recipe.model, recipe.sampling.workers)
     one = measuring.sampling_seconds / measuring.prompts
     branches = recipe.sampling.branches
     return Cost(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from rlsf.introspection.config import IntrospectionConfig
-from rlsf.models import resolve_device
 from rlsf.pipeline.cost import FORWARD_AND_BACKWARD, Cost, DialogueCost, Trial, row_seconds
 from rlsf.pipeline.probe import held_out_count
 from rlsf.recipes.recipe import Recipe
-from rlsf.sampling.pool import worker_count
+from rlsf.sampling.pool import worker_count_for
 
 
 def estimate_dialogue_cost(
@@ -26,7 +25,7 @@ def estimate_dialogue_cost(
     answers that it sees, each with its question, and counts as so many rows more.
     """
     training, rounds = introspection.training, introspection.rounds
-    workers = worker_count(recipe.sampling.workers, resolve_device(recipe.model.device).type)
+    workers = worker_count_for(recipe.model, recipe.sampling.workers)
     dialogues = prompts - (kept_out := held_out_count(training.selection, prompts))
     later = introspection.samples[1:]
     attempts = introspection.samples[0] + going_on * sum(later)

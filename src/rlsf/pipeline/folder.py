@@ -210,4 +210,5 @@ UNIMPORTANT_KEYS = (
     *("sampling.workers", "sampling.batch_tokens"),
     *("model.server.url", "model.server.kind", "model.server.api_key_variable", "model.server.concurrency"),
     *("model.server.timeout", "model.server.retries", "model.server.backoff"),
+    *("model.vllm.gpu_memory_utilization", "model.vllm.cache_gib", "model.vllm.enforce_eager"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +22,6 @@ from rlsf.introspection.attempts import (
     learned_turns,
     without_duplicates,
 )
-from rlsf.models import load_model
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.dialogues import asker, introspection_config, turn_sampling
 from rlsf.pipeline.manifest import Manifest, finished
@@ -36,7 +35,7 @@ from rlsf.sampling.randomness import derived_seed
 from rlsf.traces import Trace
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 EXAMPLES = "examples.parquet"
 EXAMPLE_SCHEMA = pa.schema(
@@ -118,8 +117,7 @@ def train_stage(run: Run, round_: int, examples: Manifest, kept_out: Sequence[st
     targets = _probe_targets(run, round_, kept_out)
     with run.progress.stage(run.title("train", round_), training.optimiser_steps(len(rewarded))) as advance:
         result = train_weighted(
-            # An adapter wraps the model and passes on its attributes; the trainer takes either.
-            model=cast("PreTrainedModel", load_model(base, for_training=True)),
+            model=run.model_to_train(base),
             tokenizer=run.tokenizer,
             examples=rewarded,
             config=training,

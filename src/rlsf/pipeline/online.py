@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from rlsf.files import digest
-from rlsf.models import load_model, model_fingerprint
+from rlsf.models import model_fingerprint
 from rlsf.pipeline.context import Run, prompts_digest
 from rlsf.pipeline.manifest import Manifest, finished, require
 from rlsf.pipeline.probe import agreement_probe, held_out, surest_of_traces
@@ -19,8 +19,6 @@ from rlsf.prompts.prompt import Prompt
 from rlsf.sampling.randomness import derived_seed
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from rlsf.training.online_config import OnlineConfig
 
 
@@ -55,8 +53,7 @@ def online_stage(run: Run) -> Manifest:
     # TRL loads the model at the start once more where there is a divergence term.
     with no_progress_bars(), run.progress.stage("train", online.optimiser_steps(len(learned_from))) as advance:
         result = train_online(
-            # An adapter wraps the model and passes on its attributes; the trainer takes either.
-            model=cast("PreTrainedModel", load_model(base, for_training=True)),
+            model=run.model_to_train(base),
             tokenizer=run.tokenizer,
             rows=training_rows(run, learned_from),
             config=online,

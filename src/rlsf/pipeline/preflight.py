@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from rlsf.confidence import get_signal
 from rlsf.errors import InputError
 from rlsf.models import configured_context_length, load_model_config, resolve_device
+from rlsf.models.vllm_config import require_vllm
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.probe import held_out_count
+from rlsf.pipeline.rescored import signals_of
 from rlsf.pipeline.served import require_servable
 from rlsf.prompts import Prompt, render
 from rlsf.recipes.recipe import Recipe
@@ -51,9 +53,11 @@ def require_a_batch(recipe: Recipe, prompts: int) -> None:
 
 def require_usable(recipe: Recipe, prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ``InputError`` for a recipe or a model that cannot be used, and for prompts that leave no room."""
-    for signal in _signals(recipe):
+    for signal in signals_of(recipe):
         get_signal(signal)
     resolve_device(recipe.model.device)
+    if recipe.model.engine == "vllm":
+        require_vllm()
     context = configured_context_length(load_model_config(recipe.model))
     lengths = [len(render(prompt, tokenizer, recipe.render).token_ids) for prompt in prompts]
     too_long = [number for number, length in enumerate(lengths) if context is not None and length >= context]
@@ -64,12 +68,3 @@ def require_usable(recipe: Recipe, prompts: Sequence[Prompt], tokenizer: PreTrai
             f" no room for an answer ({len(too_long)} of {len(prompts)} prompts are too long): shorten or remove them,"
             " or choose a model with a longer context"
         )
-
-
-def _signals(recipe: Recipe) -> list[str]:
-    """Every confidence signal that the recipe names."""
-    named = [recipe.signal]
-    if recipe.online is not None:
-        by_confidence = recipe.online.rewards.answer_confidence
-        named += [recipe.online.guard.signal or recipe.signal, by_confidence.signal if by_confidence else recipe.signal]
-    return named

@@ -50,6 +50,7 @@ def reward_model_stage(run: Run) -> Manifest:
     learned_from, _ = split_pairs(pq.read_table(path), config.held_out, recipe.seed)
     ranked = pq.read_table(run.folder.preferences(1) / PAIRS)
     _, kept_out = split_pairs(ranked, config.held_out, recipe.seed)
+    run.before_training()
     with run.progress.stage(STAGE, config.optimiser_steps(learned_from.num_rows)) as advance:
         result = train_reward_model(
             # An adapter is merged; as for every training, small updates would vanish in bfloat16 weights.

@@ -17,6 +17,7 @@ from rlsf.models.config import ModelConfig
 from rlsf.pipeline.answering import find_answers
 from rlsf.pipeline.context import Run, sampling_inputs
 from rlsf.pipeline.manifest import Manifest, finished
+from rlsf.pipeline.rescored import is_rescored, measuring_engine_for
 from rlsf.prompts import render
 from rlsf.prompts.prompt import Prompt
 from rlsf.sampling.config import SamplingConfig
@@ -64,6 +65,8 @@ class ShardTask:
     choices: tuple[tuple[str, ...], ...]
     path: str
     stamp: str
+    rescored: bool = False
+    """Whether statistics that the engine does not record are measured by a forward pass."""
 
 
 def sample_stage(
@@ -123,8 +126,9 @@ def require_answers(run: Run, title: str, sampled: Manifest) -> None:
 
 def make_shard(task: ShardTask) -> ShardCounts:
     """Sample one shard and write it; runs in a worker process."""
-    engine = engine_for(task.model)  # pyright: ignore[reportArgumentType]  frozen models are hashable
-    groups = list(engine.sample(task.requests, task.sampling))
+    engine = engine_for(task.model)
+    measuring = measuring_engine_for(task.model, rescored=task.rescored)
+    groups = list(measuring.sample(task.requests, task.sampling))
     traces = find_answers(engine, engine.tokenizer, groups, task.choices, task.answer)
     table = traces_to_table(traces).replace_schema_metadata({STAMP: task.stamp.encode()})
     with atomic_path(Path(task.path)) as partial:
@@ -165,6 +169,7 @@ def _tasks(
             choices=tuple(prompt.choices for prompt in shard),
             path=str(folder / f"part-{number:05d}.parquet"),
             stamp=stamp,
+            rescored=is_rescored(model, run.recipe),
         )
 
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlsf.models import load_model
 from rlsf.pipeline.conditioning import pairs_to_learn_from
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.probe import agreement_probe, held_out, surest_answers
 from rlsf.pipeline.ranking import CONFIDENCES
 from rlsf.sampling.randomness import derived_seed
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 def train_stage(run: Run, round_: int) -> Manifest:
@@ -40,7 +35,7 @@ def train_stage(run: Run, round_: int) -> Manifest:
     training_pairs = pairs.filter(pa.array([prompt_id not in targets for prompt_id in pairs["prompt_id"].to_pylist()]))
     if round_ > 1 and recipe.training.reference == "start":
         keep_reference(
-            lambda: cast("PreTrainedModel", load_model(run.start_config(), for_training=True)),
+            lambda: run.model_to_train(run.start_config()),
             tokenizer=run.tokenizer,
             preferences=training_pairs,
             config=recipe.training,
@@ -49,8 +44,7 @@ def train_stage(run: Run, round_: int) -> Manifest:
     title = run.title("train", round_)
     with run.progress.stage(title, recipe.training.optimiser_steps(training_pairs.num_rows)) as advance:
         result = train_preferences(
-            # An adapter wraps the model and passes on its attributes; the trainer takes either.
-            model=cast("PreTrainedModel", load_model(base, for_training=True)),
+            model=run.model_to_train(base),
             tokenizer=run.tokenizer,
             preferences=training_pairs,
             config=recipe.training,

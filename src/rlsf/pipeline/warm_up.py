@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from rlsf.answers.config import AnswerConfig
 from rlsf.answers.find import choose_occurrence
 from rlsf.answers.verbalised import without_stated_confidence
 from rlsf.errors import InputError
-from rlsf.models import eos_token_ids, load_model
+from rlsf.models import eos_token_ids
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.manifest import Manifest, finished, read_manifest
 from rlsf.pipeline.sampling import read_traces, sample_stage
@@ -30,8 +30,6 @@ from rlsf.sampling.randomness import derived_seed
 from rlsf.traces import Trace
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from rlsf.training.online_config import OnlineConfig
     from rlsf.training.warm_up import Example
 
@@ -59,7 +57,7 @@ def warm_up_stage(run: Run, online: OnlineConfig) -> Manifest:
         return done
     answered = answered_completions(run, prompts)
     _tell_left_out(run, online, sampled.counts["traces"], len(answered))
-    model = cast("PreTrainedModel", load_model(run.recipe.model, for_training=True))
+    model = run.model_to_train(run.recipe.model)
     examples = list(in_form(run, online, answered, eos_token_ids(model, run.tokenizer)[0]))
     with run.progress.stage("teach the form", config.steps) as advance:
         result = warm_up(

@@ -146,10 +146,8 @@ class VllmEngine:
     def _budget(self, request: SamplingRequest, config: SamplingConfig) -> int:
         return min(config.max_new_tokens, self.context_length - len(request.token_ids))
 
-    def _parameters(self, config: SamplingConfig, likeliest: int, *, room: int, seed: int | None) -> Any:
+    def _parameters(self, config: SamplingConfig, likeliest: int, *, room: int, seed: int | None) -> dict[str, Any]:
         """vLLM's ``SamplingParams``; greedy without a seed."""
-        from vllm import SamplingParams
-
         drawing = {
             "temperature": config.temperature,
             "top_p": config.top_p,
@@ -157,16 +155,16 @@ class VllmEngine:
             "min_p": config.min_p,
             "seed": seed,
         }
-        return SamplingParams(
-            max_tokens=room,
-            logprobs=likeliest,
-            flat_logprobs=True,
-            ignore_eos=True,  # vLLM's own ids, of which ours are a superset
-            stop_token_ids=list(self._eos_ids),
-            stop=list(config.stop) or None,
-            detokenize=bool(config.stop),
+        return {
+            "max_tokens": room,
+            "logprobs": likeliest,
+            "flat_logprobs": True,
+            "ignore_eos": True,  # vLLM's own ids, of which ours are a superset
+            "stop_token_ids": list(self._eos_ids),
+            "stop": list(config.stop) or None,
+            "detokenize": bool(config.stop),
             **({"temperature": 0.0} if seed is None else drawing),
-        )
+        }
 
     def _trace(self, row: _Row, config: SamplingConfig, endings: Endings) -> Trace:
         ids = row.token_ids

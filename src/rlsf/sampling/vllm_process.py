@@ -6,7 +6,7 @@ import gc
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -113,14 +113,18 @@ class VllmProcess:
         """Most tokens of prompt and completion together."""
         return int(self._llm.llm_engine.model_config.max_model_len)
 
-    def generate(self, prompts: Sequence[Sequence[int]], parameters: Sequence[Any]) -> list[Any]:
-        """The completion (``vllm.CompletionOutput``) of each prompt; raises ``ResourceError`` where the child dies."""
+    def generate(self, prompts: Sequence[Sequence[int]], parameters: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """The completion (``vllm.CompletionOutput``) of each prompt, by the arguments of its ``SamplingParams``.
+
+        Raises ``ResourceError`` where the child dies.
+        """
+        from vllm import SamplingParams
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
             outputs = self._llm.generate(
                 [{"prompt_token_ids": list(ids)} for ids in prompts],
-                list(parameters),
+                [SamplingParams(**each) for each in parameters],
                 use_tqdm=False,
                 lora_request=self._lora,
             )
