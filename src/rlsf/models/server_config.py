@@ -42,15 +42,14 @@ class ServerConfig(Section):
     @field_validator("url")
     @classmethod
     def _is_plain_http(cls, url: str) -> str:
+        example = "for example http://localhost:8000/v1"
         try:
             parts = urlsplit(url)
-            host, _ = parts.hostname, parts.port
-        except ValueError:
-            host = None
-        if host is None or parts.scheme not in ("http", "https"):
-            raise ValueError(
-                "use an address that begins with http:// or https://, for example http://localhost:8000/v1"
-            )
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError as error:
+            raise ValueError(f"{error}: use an address as is usual, {example}") from error
+        if not usable:
+            raise ValueError(f"use an address that begins with http:// or https://, {example}")
         if parts.username is not None or parts.password is not None:
             raise ValueError(
                 "an address with a password would be written into run folders: set model.server.api_key_variable"

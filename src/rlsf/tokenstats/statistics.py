@@ -23,7 +23,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int32]
@@ -108,15 +108,15 @@ class TokenStatistics:
     def of_likeliest(
         cls,
         *,
-        logprob: Sequence[float],
-        top1_logprob: Sequence[float],
-        top2_logprob: Sequence[float],
-        top1_id: Sequence[int],
+        logprob: ArrayLike,
+        top1_logprob: ArrayLike,
+        top2_logprob: ArrayLike,
+        top1_id: ArrayLike,
         vocabulary_size: int,
     ) -> TokenStatistics:
         """Statistics of tokens of which the likeliest alternatives alone are known; the rest (``UNSERVED``) is NaN."""
         columns = [np.asarray(values, dtype=np.float32) for values in (logprob, top1_logprob, top2_logprob)]
-        unknown = [np.full(len(logprob), np.nan, np.float32) for _ in UNSERVED]
+        unknown = [np.full(len(columns[0]), np.nan, np.float32) for _ in UNSERVED]
         return cls(*columns, np.asarray(top1_id, dtype=np.int32), *unknown, vocabulary_size=vocabulary_size)
 
     @property
