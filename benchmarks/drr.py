@@ -66,7 +66,7 @@ def one_run(labels: str, seed: int, questions: int, test: int, *, quick: bool) -
             "model": {"path": str(MODEL_DIR), "device": "cpu"},
             "prompts": {"path": str(learned_from)},
             "evaluation_data": {"path": str(measured_on)},
-            "sampling": {"workers": 1},
+            "sampling": {"workers": 1, "branches": 1},  # greedy decoding needs no more
             "acceptance": {"labels": labels},
             "evaluation": {"modes": ["greedy", "retry"]},
             "seed": seed,
