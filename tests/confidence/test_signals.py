@@ -215,3 +215,14 @@ def test_registry_is_consistent() -> None:
     for name, signal in SIGNALS.items():
         assert signal.name == name
         assert set(signal.statistics) <= set(STATISTIC_NAMES)
+
+
+def test_a_server_s_trace_is_refused_by_signals_that_need_whole_distributions() -> None:
+    statistics = TokenStatistics.of_likeliest(
+        logprob=[-0.1, -0.2], top1_logprob=[-0.1, -0.2], top2_logprob=[-3.0, -4.0], top1_id=[1, 2], vocabulary_size=9
+    )
+    trace = Trace("p", 0, "greedy", np.array([1]), np.array([1, 2]), "text", "eos", statistics)
+    assert get_signal("mean_logprob").raw(trace) == pytest.approx(-0.15)
+    for name in ("self_certainty", "answer_entropy"):
+        with pytest.raises(InputError, match=r"rlsf score"):
+            get_signal(name).raw(trace.with_answer(Answer("2", 1, 2)))

@@ -115,9 +115,16 @@ class TokenStatistics:
         vocabulary_size: int,
     ) -> TokenStatistics:
         """Statistics of tokens of which the likeliest alternatives alone are known; the rest (``UNSERVED``) is NaN."""
-        columns = [np.asarray(values, dtype=np.float32) for values in (logprob, top1_logprob, top2_logprob)]
-        unknown = [np.full(len(columns[0]), np.nan, np.float32) for _ in UNSERVED]
-        return cls(*columns, np.asarray(top1_id, dtype=np.int32), *unknown, vocabulary_size=vocabulary_size)
+        known = np.asarray(logprob, dtype=np.float32)
+        columns: dict[str, Any] = {name: np.full(len(known), np.nan, np.float32) for name in UNSERVED}
+        return cls(
+            logprob=known,
+            top1_logprob=np.asarray(top1_logprob, dtype=np.float32),
+            top2_logprob=np.asarray(top2_logprob, dtype=np.float32),
+            top1_id=np.asarray(top1_id, dtype=np.int32),
+            vocabulary_size=vocabulary_size,
+            **columns,
+        )
 
     @property
     def of_likeliest_alone(self) -> bool:
