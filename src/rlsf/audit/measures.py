@@ -68,10 +68,9 @@ def within_kendall(rewards: FloatArray, feature: FloatArray, prompt_ids: Sequenc
 
 def spearman(one: FloatArray, other: FloatArray) -> float | None:
     """Spearman's correlation: that of ranks, equal values sharing their mean rank; None where one is constant."""
-    ranks = [_mean_ranks(values) for values in (one, other)]
-    if not len(one) or any(not np.ptp(rank) for rank in ranks):
+    if not len(one) or not np.ptp(one) or not np.ptp(other):
         return None
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(_mean_ranks(one), _mean_ranks(other))[0, 1])
 
 
 def _mean_ranks(values: FloatArray) -> FloatArray:
