@@ -53,6 +53,8 @@ HEADER = (
     "closed form, %",
     "promised, %",
 )
+#: The same for a terminal.
+SHORT = ("by", "labels", "loop, %", "attempts", "one", "majority", "best", "any", "p", "a", "b", "form", "promised")
 QUICK: dict[str, Any] = {"acceptance": {"rounds": 2, "votes": 3, "training": {"max_steps": 8}}}
 
 
@@ -126,7 +128,7 @@ def main() -> None:
             write_json(arguments.json, {"runs": runs})
             print(f"{time.monotonic() - started:5.0f} s  {run['labels']}, seed {run['seed']}", flush=True)
     runs = sorted((run for run in runs if run["seed"] in seeds), key=lambda run: run["seed"])
-    show("accept or try again on the bundled model, means", list(HEADER), table(runs, ranges=False))
+    show("accept or try again on the bundled model, means", list(SHORT), table(runs, ranges=False))
     if arguments.page is not None:
         write_tables(arguments.page, {"drr": (HEADER, table(runs, ranges=True))})
 
