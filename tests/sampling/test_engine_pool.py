@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -103,6 +104,21 @@ def test_a_killed_worker_is_one_clear_error_and_the_pool_goes_on(pool: EnginePoo
     with pytest.raises(ResourceError, match=r"was killed by SIGKILL \(out of memory\?\): lower sampling.workers"):
         list(pool.map_shards(die, range(4)))
     assert len(list(pool.map_shards(square, range(4)))) == 4
+
+
+def test_shards_are_taken_as_workers_are_free(pool: EnginePool) -> None:
+    taken: list[int] = []
+
+    def endless() -> Iterator[int]:
+        for number in itertools.count():
+            taken.append(number)
+            yield number
+
+    results = pool.map_shards(square, endless())
+    for finished in range(1, 9):
+        next(results)
+        assert len(taken) <= finished + 2
+    results.close()  # type: ignore[attr-defined]
 
 
 def test_a_caller_who_leaves_early_gets_no_stale_results(pool: EnginePool) -> None:

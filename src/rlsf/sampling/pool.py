@@ -169,6 +169,8 @@ class EnginePool:
     def map_shards(self, function: Callable[[Shard], Result], shards: Iterable[Shard]) -> Iterator[tuple[int, Result]]:
         """(number of the shard, ``function(shard)``) for every shard, as they are completed.
 
+        ``shards`` may be any iterator, however long: a shard is taken from it when a worker is free, so that as many
+        as there are workers are under way and none waits in memory. Numbers count the shards from 0 as they are taken.
         ``function``, shards and results must be picklable; ``engine_for`` inside ``function`` gives the model. An
         error in a worker ends the others and is raised here with its type and message. Raises ``ResourceError`` if
         a worker is killed.
