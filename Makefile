@@ -9,7 +9,7 @@ VLLM_VENV ?= .venv-vllm
 VLLM_VERSION := 0.32.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo figures vllm test lint format coverage clean
+.PHONY: help setup demo figures vllm conformance test lint format coverage clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,10 @@ $(VLLM_VENV)/.installed: pyproject.toml constraints.txt scripts/wheel_requiremen
 	touch $@
 
 vllm: $(VLLM_VENV)/.installed ## create .venv-vllm with vLLM's build for processors
+
+conformance: vllm ## test every sampling engine in .venv-vllm, vLLM among them
+	$(VLLM_VENV)/bin/python -m pytest -n 0 -q tests/sampling/test_engine_conformance.py tests/sampling/test_vllm_here.py \
+		tests/pipeline/test_vllm_run.py
 
 test: setup lint ## lint, type-check and run the tests in parallel
 	$(BIN)/python -m pytest -n auto --dist loadgroup -q

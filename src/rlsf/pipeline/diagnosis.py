@@ -20,7 +20,7 @@ from rlsf.pipeline.model_diagnosis import model_findings
 from rlsf.tokenstats.backend import VARIABLE, survey
 
 #: Packages worth a look, in this order.
-_SHOWN = ("rlsf", "torch", "transformers", "trl", "accelerate", "peft", "triton")
+_SHOWN = ("rlsf", "torch", "transformers", "trl", "accelerate", "peft", "triton", "vllm")
 #: What of a processor decides how fast products are, by PyTorch's name for it.
 _ABILITIES = {
     "avx2": "AVX2",

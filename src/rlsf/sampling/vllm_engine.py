@@ -45,8 +45,12 @@ class Steps:
 
     def beginning(self, rank: int) -> Steps:
         """The first step had it chosen the token of this rank."""
-        tops = self.top_ids[:1], self.top_logprobs[:1]
-        return Steps(tops[0][0, [rank]], tops[1][0, [rank]], *(top[:, :_LIKELIEST] for top in tops))
+        return Steps(
+            ids=self.top_ids[0, [rank]],
+            logprobs=self.top_logprobs[0, [rank]],
+            top_ids=self.top_ids[:1, :_LIKELIEST],
+            top_logprobs=self.top_logprobs[:1, :_LIKELIEST],
+        )
 
 
 @dataclass(slots=True)
@@ -112,10 +116,11 @@ class VllmEngine:
 
     def _begin(self, rows: list[_Row], requests: list[SamplingRequest], config: SamplingConfig) -> None:
         """Give each row its first token: the K likeliest of its prompt (arXiv 2402.10200, section 2)."""
-        first = self._parameters(config, config.branches, room=1, seed=None)
+        likeliest = max(config.branches, _LIKELIEST)
+        first = self._parameters(config, likeliest, room=1, seed=None)
         answers = self._process.generate([request.token_ids for request in requests], [first] * len(requests))
         for number, (request, answer) in enumerate(zip(requests, answers, strict=True)):
-            steps = _steps(answer, config.branches, request.prompt_id)
+            steps = _steps(answer, likeliest, request.prompt_id)
             for rank, row in enumerate(rows[number * config.branches : (number + 1) * config.branches]):
                 row.steps.append(steps.beginning(rank))
 

@@ -50,7 +50,9 @@ class VllmProcess:
         require_vllm()
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        self._exit, self._lora = ExitStack(), None
+        self._exit = ExitStack()
+        self._lora: Any = None
+        self._llm: Any = None
         folder = find_model(config)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -66,7 +68,7 @@ class VllmProcess:
                 ) from error
 
     def _start(self, config: ModelConfig, folder: ModelFolder) -> Any:
-        import vllm
+        import vllm  # pyright: ignore[reportMissingImports]
 
         device = _device(config)
         dtype = resolve_dtype(config.dtype, device, for_training=False)
@@ -74,7 +76,7 @@ class VllmProcess:
         rank = lora_rank(folder) if folder.is_adapter else None
         options = dict(config.vllm.engine_arguments)
         if rank is not None:
-            from vllm.lora.request import LoRARequest
+            from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
 
             options |= {"enable_lora": True, "max_lora_rank": rank}
             self._lora = LoRARequest("policy", 1, str(folder.path))
@@ -118,8 +120,8 @@ class VllmProcess:
 
         Raises ``ResourceError`` where the child dies.
         """
-        from vllm import SamplingParams
-        from vllm.v1.engine.exceptions import EngineDeadError
+        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+        from vllm.v1.engine.exceptions import EngineDeadError  # pyright: ignore[reportMissingImports]
 
         try:
             outputs = self._llm.generate(
@@ -147,7 +149,7 @@ class VllmProcess:
 
 def _device(config: ModelConfig) -> Any:
     """The device that this build of vLLM computes on; raises ``InputError`` where another one is asked for."""
-    from vllm.platforms import current_platform
+    from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
 
     kind = current_platform.device_type
     if config.device not in ("auto", kind):
