@@ -27,7 +27,7 @@ from _bundled import on_cpu
 from _page import write_tables
 from _shared import options, show, write_json
 from rlsf.audit import FEATURES, AuditConfig
-from rlsf.audit.result import Audit, verdict
+from rlsf.audit.result import Audit, most_telling, verdict
 from rlsf.demo import MODEL_DIR, write_data
 from rlsf.demo.settings import demo_settings
 from rlsf.pipeline.auditing import audit_preflight, audit_stage
@@ -144,15 +144,14 @@ def rows(runs: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
     """A row for each training."""
     for run in runs:
         found = Audit.model_validate(run["audit"])
-        most = max(found.differences, key=lambda name: abs(found.differences[name].accuracy - 0.5))
-        accuracy = found.differences[most].accuracy
+        what, share = most_telling(found)
         tokens = found.differences["tokens"]
         yield [
             run["recipe"],
             _accuracy(found, "features"),
             _accuracy(found, "model"),
             _rewarded(found),
-            f"{getattr(FEATURES[most], 'more' if accuracy > 0.5 else 'less')}: {100 * max(accuracy, 1 - accuracy):.0f}",
+            f"{what}: {100 * share:.0f}",
             f"{tokens.before:.1f}",
             f"{tokens.after:.1f}",
             *(_auroc(found, score) for score in ("features", "model", "tokens", "answer_disparity")),

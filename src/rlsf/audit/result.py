@@ -51,6 +51,8 @@ class FeatureDifference(Section):
     """Mean after training."""
     accuracy: float
     """Share of held-out pairs whose trace after training has more of it, equal ones half: what it tells alone."""
+    accuracy_fitted: float
+    """The same share of the pairs that rewards were fitted to."""
 
 
 class Audit(Section):
@@ -121,12 +123,22 @@ def _rewarded(linear: LinearReward) -> str:
     return f"The training rewarded {_joined(named)}."
 
 
+def most_telling(found: Audit) -> tuple[str, float]:
+    """What tells most by itself, in words, and in which share of held-out pairs it does.
+
+    The feature and its direction are those of the pairs that rewards were fitted to, so that the share has not been
+    chosen for its size. Weights share what features have in common; this does not.
+    """
+    name = max(found.differences, key=lambda one: abs(found.differences[one].accuracy_fitted - 0.5))
+    chosen = found.differences[name]
+    if chosen.accuracy_fitted < 0.5:
+        return FEATURES[name].less, 1 - chosen.accuracy
+    return FEATURES[name].more, chosen.accuracy
+
+
 def _tells_most(found: Audit) -> str:
-    """The feature that tells most by itself: weights share what features have in common."""
-    name = max(found.differences, key=lambda one: abs(found.differences[one].accuracy - 0.5))
-    accuracy = found.differences[name].accuracy
-    what = FEATURES[name].more if accuracy > 0.5 else FEATURES[name].less
-    return f"The single feature that tells most: {what}, {100 * max(accuracy, 1 - accuracy):.0f} % of held-out pairs."
+    what, share = most_telling(found)
+    return f"The single feature that tells most: {what}, {100 * share:.0f} % of held-out pairs."
 
 
 def _knows_right(found: Audit) -> str:

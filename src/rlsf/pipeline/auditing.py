@@ -30,6 +30,7 @@ from rlsf.files import atomic_path, write_json, write_text
 from rlsf.models import load_tokenizer, model_fingerprint
 from rlsf.models.config import ModelConfig
 from rlsf.pipeline.audit_rewards import (
+    Split,
     features_of,
     linear_rewards,
     score_by_models,
@@ -122,7 +123,7 @@ def audit_stage(run: Run, after: ModelConfig, config: AuditConfig) -> Audit:
         held_out_prompts=len(set(first.kept_out["prompt_id"].to_pylist())),
         pairs=pairs.num_rows,
         identical=sum(row["chosen_ids"] == row["rejected_ids"] for row in pairs.to_pylist()),
-        differences=_differences(pairs, first.kept_out),
+        differences=_differences(pairs, first),
         linear=linear[0] if linear else None,
         coefficient_ranges=_ranges(linear),
         separation=separation,
@@ -189,17 +190,24 @@ def _pair_accuracy(scored: Sequence[ScoredPair]) -> float:
     return float(np.mean([0.5 * (np.sign(pair.chosen_reward - pair.rejected_reward) + 1) for pair in scored]))
 
 
-def _differences(pairs: pa.Table, kept_out: pa.Table) -> dict[str, FeatureDifference]:
+def _differences(pairs: pa.Table, parts: Split) -> dict[str, FeatureDifference]:
     after, before = features_of(pairs, "chosen_"), features_of(pairs, "rejected_")
-    chosen, rejected = features_of(kept_out, "chosen_"), features_of(kept_out, "rejected_")
+    kept_out, fitted = (_shares_of_more(table) for table in (parts.kept_out, parts.learned_from))
     return {
         name: FeatureDifference(
             before=float(before[name].mean()),
             after=float(after[name].mean()),
-            accuracy=float(0.5 * (np.sign(chosen[name] - rejected[name]) + 1).mean()),
+            accuracy=kept_out[name],
+            accuracy_fitted=fitted[name],
         )
         for name in FEATURES
     }
+
+
+def _shares_of_more(pairs: pa.Table) -> dict[str, float]:
+    """Share of pairs whose chosen trace has more of each feature, equal ones half."""
+    chosen, rejected = (features_of(pairs, f"{side}_") for side in ("chosen", "rejected"))
+    return {name: float(0.5 * (np.sign(chosen[name] - rejected[name]) + 1).mean()) for name in FEATURES}
 
 
 def _ranges(linear: Sequence[LinearReward]) -> dict[str, tuple[float, float]]:
