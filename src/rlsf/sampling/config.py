@@ -38,4 +38,5 @@ class SamplingConfig(Section):
     shard_prompts: int = Field(default=64, ge=1)
     """Prompts per Parquet shard: the unit of work of a process and of resume."""
     workers: int | Literal["auto"] = "auto"
-    """Processes that sample disjoint prompts; ``auto``: one a core on CPU, one otherwise."""
+    """Processes that sample disjoint prompts; ``auto``: one a core on CPU, one otherwise. Always one where a server or
+    vLLM samples, which batch by themselves."""

@@ -142,8 +142,10 @@ class VllmProcess:
         if self._llm is None:
             return
         self._llm.llm_engine.engine_core.shutdown()
-        self._llm = None
-        gc.collect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # it leaves a socket to the collector
+            self._llm = None
+            gc.collect()
         self._exit.close()
 
 
