@@ -27,7 +27,7 @@ VLLM = ("model.engine=vllm", "model.device=cpu", "model.vllm.cache_gib=0.5", "mo
 
 def test_two_rounds_end_with_a_report(small_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     """By a signal of whole distributions, which vLLM does not return: each trace is read once more here."""
-    learning = ("training.rounds=2", "training.lora.rank=4", "signal=self_certainty")
+    learning = ("training.rounds=2", "training.lora.rank=4", "training.selection=null", "signal=self_certainty")
     recipe = small_recipe(*VLLM, *learning, name="rlsf")
     file, output = tmp_path / "recipe.yaml", tmp_path / "run"
     file.write_text(to_yaml(recipe))

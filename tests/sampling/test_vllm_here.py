@@ -90,7 +90,7 @@ def test_vllm_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, script, said], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         children = [psutil.Process(int(number)) for number in parent.stdout.readline().split()]
+        assert any("VLLM" in " ".join(child.cmdline()) for child in children)
         parent.kill()
-    assert children
     _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []

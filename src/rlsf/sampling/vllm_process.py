@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import tempfile
 import warnings
@@ -17,6 +18,7 @@ from rlsf.models.device import resolve_device, resolve_dtype
 from rlsf.models.folder import ADAPTER_CONFIG, ModelFolder, find_base, find_model, one_line
 from rlsf.models.loading import load_model
 from rlsf.models.vllm_config import require_vllm
+from rlsf.sampling.watching import Watcher
 
 #: Set where the user has not: a clean start of the child, no reports to vLLM's makers, a quiet terminal.
 _ENVIRONMENT = {
@@ -24,6 +26,8 @@ _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
+#: Seconds to wait for a child that vLLM has killed.
+_PATIENCE = 30.0
 #: The ranks that vLLM reserves room for.
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 #: What an adapter may say of itself where vLLM is to apply it as PEFT does; anything else is merged here.
@@ -53,7 +57,7 @@ class VllmProcess:
         self._exit = ExitStack()
         self._lora: Any = None
         self._llm: Any = None
-        folder = find_model(config)
+        folder, others = find_model(config), set(multiprocessing.active_children())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -66,6 +70,9 @@ class VllmProcess:
                     f"vLLM cannot load {folder.name} ({one_line(error)}): see what it says above, change model.vllm, or"
                     " use model.engine=transformers"
                 ) from error
+        self._children = set(multiprocessing.active_children()) - others
+        # vLLM's child would outlive this process, and keep its memory.
+        self._watcher = Watcher(child.pid for child in self._children if child.pid is not None)
 
     def _start(self, config: ModelConfig, folder: ModelFolder) -> Any:
         import vllm  # pyright: ignore[reportMissingImports]
@@ -99,6 +106,7 @@ class VllmProcess:
             logprobs_mode="raw_logprobs",
             max_logprobs=-1,  # as many first tokens as there are branches
             seed=0,
+            use_tqdm_on_load=False,
             **{"enable_prefix_caching": True, "disable_log_stats": True, **options},
         )
 
@@ -142,6 +150,9 @@ class VllmProcess:
         if self._llm is None:
             return
         self._llm.llm_engine.engine_core.shutdown()
+        self._watcher.close()
+        for child in self._children:
+            child.join(_PATIENCE)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # it leaves a socket to the collector
             self._llm = None
