@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -43,7 +44,7 @@ def writing(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary sibling to write to; it takes the name ``path`` in one step if the block succeeds."""
-    partial = path.with_name(f".{path.name}{PARTIAL}-{os.getpid()}")
+    partial = _partial(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -58,7 +59,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary sibling folder to fill; it replaces ``path`` only when the block succeeds."""
-    partial = path.with_name(f".{path.name}{PARTIAL}-{os.getpid()}")
+    partial = _partial(path)
     with writing(path):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -69,6 +70,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             partial.replace(path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(path: Path) -> Path:
+    """What this process writes before it is ``path``; machines that share the file system have equal process ids."""
+    return path.with_name(f".{path.name}{PARTIAL}-{platform.node()}-{os.getpid()}")
 
 
 def write_text(path: Path, text: str) -> None:

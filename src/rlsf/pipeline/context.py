@@ -21,7 +21,7 @@ from rlsf.prompts import GoldAnswerError, load_prompts
 from rlsf.prompts.prompt import Prompt
 from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.config import SamplingConfig
-from rlsf.sampling.pool import EnginePool, worker_count_for
+from rlsf.sampling.executor import Executor, ExecutorOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -30,10 +30,17 @@ if TYPE_CHECKING:
 class Run:
     """One run of one recipe in one folder; a context manager that holds the folder and the workers."""
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, progress: ProgressDisplay | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        progress: ProgressDisplay | None = None,
+        executor: ExecutorOptions | None = None,
+    ) -> None:
         self.recipe = recipe
         self.folder = folder
         self.progress = progress or ProgressDisplay()
+        self.executor = executor or ExecutorOptions()
         self._exit = ExitStack()
 
     def open(self, *, resume: bool) -> Run:
@@ -61,10 +68,11 @@ class Run:
         return load_tokenizer(self.recipe.model)
 
     @cached_property
-    def pool(self) -> EnginePool:
-        """Sampling processes, started when first needed and kept for all stages of the run."""
-        workers = worker_count_for(self.recipe.model, self.recipe.sampling.workers)
-        return self._exit.enter_context(EnginePool(workers))
+    def pool(self) -> Executor:
+        """What makes the shards, started when first needed and kept for all stages of the run."""
+        workers = self.recipe.sampling.workers
+        pool = self.executor.open(self.recipe.model, workers, self.folder.path, self.progress.warn)
+        return self._exit.enter_context(pool)
 
     def before_training(self) -> None:
         """Let go of the model that sampled, whose memory training wants."""

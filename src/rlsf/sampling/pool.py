@@ -34,7 +34,7 @@ _NO_MORE = None
 #: Weights larger than this stay in one process.
 _LARGEST_COPY = 2 * 2**30
 #: What a process needs besides the weights: the libraries and a cache.
-_PROCESS_BYTES = 2**30
+PROCESS_BYTES = 2**30
 
 
 class _Engines:
@@ -86,6 +86,11 @@ def engine_for(config: ModelConfig) -> Engine:
     return _engines.get(config)
 
 
+def let_go_of_engine() -> None:
+    """Let go of the model that this process holds."""
+    _engines.clear()
+
+
 def local_engine_for(config: ModelConfig) -> TransformersEngine:
     """The same of a model in this process, for what reads its distributions; raises ``InputError`` for a server's.
 
@@ -116,7 +121,7 @@ def worker_count(requested: int | Literal["auto"], device: str, weight_bytes: in
         return requested
     if device != "cpu" or weight_bytes > _LARGEST_COPY:
         return 1
-    affordable = psutil.virtual_memory().available // (2 * (_PROCESS_BYTES + weight_bytes))
+    affordable = psutil.virtual_memory().available // (2 * (PROCESS_BYTES + weight_bytes))
     return max(1, min(available_cores(), affordable))
 
 
@@ -164,7 +169,7 @@ class EnginePool:
     def let_go(self) -> None:
         """Let go of the model that this process samples from, for what needs its memory next."""
         if self._size == 1:
-            _engines.clear()
+            let_go_of_engine()
 
     def map_shards(self, function: Callable[[Shard], Result], shards: Iterable[Shard]) -> Iterator[tuple[int, Result]]:
         """(number of the shard, ``function(shard)``) for every shard, as they are completed.
@@ -271,6 +276,19 @@ def _serve(connection: Connection, threads: int) -> None:
     """A worker's life: shards in, answers out, until the pipe or the parent closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    prepare_process(threads)
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        if task is _NO_MORE:
+            return
+        connection.send(answered(*task))
+
+
+def prepare_process(threads: int) -> None:
+    """Make this process one of several that compute with ``threads`` threads each."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import torch
@@ -279,17 +297,10 @@ def _serve(connection: Connection, threads: int) -> None:
     torch.set_num_threads(threads)
     # Its own lock is a semaphore of the system, which a worker that is ended would leave behind with a warning.
     tqdm.set_lock(threading.RLock())
-    while True:
-        try:
-            task = connection.recv()
-        except EOFError:
-            return
-        if task is _NO_MORE:
-            return
-        connection.send(_answer(*task))
 
 
-def _answer(function: Callable[[Any], Any], shard: Any) -> tuple[bool, Any]:
+def answered(function: Callable[[Any], Any], shard: Any) -> tuple[bool, Any]:
+    """(whether it succeeded, ``function(shard)`` or the error), as a worker sends it back."""
     try:
         return True, function(shard)
     except RlsfError as error:

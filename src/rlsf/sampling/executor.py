@@ -1,0 +1,86 @@
+"""Where shards are made: by processes of this machine or by workers of a Ray cluster. Results do not depend on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+from rlsf.errors import InputError
+from rlsf.models.config import ModelConfig
+from rlsf.sampling.pool import EnginePool, worker_count_for
+
+Shard = TypeVar("Shard")
+Result = TypeVar("Result")
+
+
+class Executor(Protocol):
+    """Workers that hold an engine each (``engine_for``), as ``EnginePool`` and ``RayPool`` are; a context manager."""
+
+    def map_shards(self, function: Callable[[Shard], Result], shards: Iterable[Shard]) -> Iterator[tuple[int, Result]]:
+        """(number of the shard, ``function(shard)``) for every shard, as they are completed.
+
+        Shards are taken from the iterator only as workers become free. A shard may be begun more than once where
+        workers can be lost: ``function`` writes whole files or none, and the same ones each time.
+        """
+        ...
+
+    def let_go(self) -> None:
+        """Let go of what holds memory that training wants; the next shards load the model again."""
+        ...
+
+    def __enter__(self) -> Executor: ...
+
+    def __exit__(self, *exception: Any) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExecutorOptions:
+    """What makes the shards of a run. No part of its recipe: a run may go on under another executor."""
+
+    executor: Literal["local", "ray"] = "local"
+    """What samples, scores and judges: ``local`` processes, or the workers of a ``ray`` cluster."""
+    workers: int | None = None
+    """How many workers, before sampling.workers of the recipe; by default as many as there is room for."""
+    ray_address: str | None = None
+    """A running cluster: HOST:PORT of its head, or ``auto`` for that of this machine; ``local`` starts one. By default
+    RAY_ADDRESS of the environment, else ``local``."""
+
+    def arguments(self) -> tuple[str, ...]:
+        """These options as they are said on a command line."""
+        said = {"--executor": self.executor if self.executor != "local" else None, "--workers": self.workers}
+        said["--ray-address"] = self.ray_address
+        return tuple(str(part) for item in said.items() if item[1] is not None for part in item)
+
+    def require_usable(self) -> None:
+        """Raise ``InputError`` for options that contradict each other, and where Ray is wanted and not installed."""
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f"--workers {self.workers}: at least one")
+        if self.executor == "ray":
+            from rlsf.sampling.ray_cluster import require_ray
+
+            require_ray()
+        elif self.ray_address is not None:
+            raise InputError(f"--ray-address {self.ray_address} means nothing without --executor ray")
+
+    def open(
+        self,
+        model: ModelConfig,
+        requested: int | Literal["auto"],
+        folder: Path,
+        warn: Callable[[str], None],
+    ) -> Executor:
+        """The workers for a run in ``folder`` that samples from ``model`` and its trained descendants.
+
+        ``requested``: the recipe's number of workers, unless these options have one. ``warn`` is told what does not
+        end the run.
+        """
+        self.require_usable()
+        wanted = requested if self.workers is None else self.workers
+        if self.executor == "local":
+            return EnginePool(worker_count_for(model, wanted))
+        from rlsf.sampling.ray_cluster import RayCluster
+        from rlsf.sampling.ray_pool import RayPool
+
+        return RayPool(RayCluster(self.ray_address), model, wanted, folder, warn)
