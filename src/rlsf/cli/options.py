@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from rlsf.errors import InputError
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.resolve import merge, parse_overrides, resolve
+from rlsf.sampling.executor import ExecutorOptions
 
 #: What of the configuration of prompts says where they come from, as opposed to how they are read.
 _SOURCE = {"path", "preset", "subset", "split"}
@@ -24,6 +25,8 @@ Overrides = Annotated[
         help="Any key of the recipe, for example --sampling.branches 5 (`rlsf run --dry-run` prints all of them).",
     ),
 ]
+#: What makes the shards; the same options wherever a command makes some.
+Workers = Annotated[ExecutorOptions, Parameter(name="*")]
 
 
 @Parameter(name="*")

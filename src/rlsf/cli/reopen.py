@@ -11,13 +11,19 @@ from rlsf.errors import InputError
 from rlsf.files import write_text
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.resolve import flatten, resolve, to_yaml
+from rlsf.sampling.executor import ExecutorOptions
 
 if TYPE_CHECKING:
     from rlsf.pipeline.context import Run
 
 
 @contextlib.contextmanager
-def reopen(folder: Path, layer: dict[str, Any], changeable: tuple[str, ...]) -> Iterator[Run]:
+def reopen(
+    folder: Path,
+    layer: dict[str, Any],
+    changeable: tuple[str, ...],
+    workers: ExecutorOptions | None = None,
+) -> Iterator[Run]:
     """The run in ``folder`` under its own recipe, with overrides of the sections that may still change.
 
     Overrides that turn out to be unusable leave the recipe as it was.
@@ -39,7 +45,7 @@ def reopen(folder: Path, layer: dict[str, Any], changeable: tuple[str, ...]) -> 
     if layer:
         write_text(opened.recipe_file, to_yaml(recipe))
     try:
-        with Run(recipe, opened).open(resume=True) as run:
+        with Run(recipe, opened, executor=workers).open(resume=True) as run:
             yield run
     except InputError:
         if layer:

@@ -10,23 +10,36 @@ from rich.syntax import Syntax
 
 from rlsf.cli.interrupt import resumed_by
 from rlsf.cli.labels import say_labels
-from rlsf.cli.options import Overrides, RecipeOptions, RunOptions
+from rlsf.cli.options import Overrides, RecipeOptions, RunOptions, Workers
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.resolve import to_yaml
+from rlsf.sampling.executor import ExecutorOptions
 
-_RECIPE, _WHERE = RecipeOptions(), RunOptions()
+_RECIPE, _WHERE, _WORKERS = RecipeOptions(), RunOptions(), ExecutorOptions()
 
 
-def run(*overrides: Overrides, options: RecipeOptions = _RECIPE, where: RunOptions = _WHERE) -> None:
+def run(
+    *overrides: Overrides,
+    options: RecipeOptions = _RECIPE,
+    where: RunOptions = _WHERE,
+    workers: Workers = _WORKERS,
+) -> None:
     """Measure, sample, rank, train, measure again, and report: prompts to a better calibrated model."""
     recipe = where.recipe(options, overrides)
     if where.dry_run:
         print_recipe(recipe)
     else:
-        run_recipe(recipe, where.folder(recipe), resume=where.resume)
+        run_recipe(recipe, where.folder(recipe), resume=where.resume, workers=workers)
 
 
-def run_recipe(recipe: Recipe, output: Path, *, resume: bool, go_on: Sequence[object] = ()) -> None:
+def run_recipe(
+    recipe: Recipe,
+    output: Path,
+    *,
+    resume: bool,
+    go_on: Sequence[object] = (),
+    workers: ExecutorOptions = _WORKERS,
+) -> None:
     """Run every stage in ``output``, then print the table and where the report is.
 
     ``go_on``: the command that an interrupted user is told, where it is not ``rlsf run``.
@@ -38,9 +51,9 @@ def run_recipe(recipe: Recipe, output: Path, *, resume: bool, go_on: Sequence[ob
 
     console = Console()
     say_labels(recipe)
-    run = Run(recipe, RunFolder(output))
+    run = Run(recipe, RunFolder(output), executor=workers)
     preflight(run, trains=True)
-    go_on = go_on or ("rlsf", "run", "--resume", "--output", output)
+    go_on = go_on or ("rlsf", "run", "--resume", "--output", output, *workers.arguments())
     with resumed_by(*go_on), run.open(resume=resume) as opened:
         summary = run_all(opened)
         show_summary(summary, console)

@@ -15,14 +15,15 @@ from rich.console import Console
 
 from rlsf.cli.interrupt import resumed_by
 from rlsf.cli.labels import say_labels
-from rlsf.cli.options import Overrides, RecipeOptions, RunOptions
+from rlsf.cli.options import Overrides, RecipeOptions, RunOptions, Workers
 from rlsf.cli.reopen import reopen, require_stages, split_folder
 from rlsf.cli.reward_accuracy import show_reward_accuracy
 from rlsf.cli.run import print_recipe, show_summary
 from rlsf.errors import InputError
 from rlsf.recipes.resolve import merge, parse_overrides
+from rlsf.sampling.executor import ExecutorOptions
 
-_RECIPE, _WHERE = RecipeOptions(), RunOptions()
+_RECIPE, _WHERE, _WORKERS = RecipeOptions(), RunOptions(), ExecutorOptions()
 RankingOverrides = Annotated[
     str,
     Parameter(
@@ -57,7 +58,12 @@ _FROM_TRAINING = (
 _FROM_RANKING = ("signal", "judge", "ranking", *_FROM_TRAINING)
 
 
-def sample(*overrides: Overrides, options: RecipeOptions = _RECIPE, where: RunOptions = _WHERE) -> None:
+def sample(
+    *overrides: Overrides,
+    options: RecipeOptions = _RECIPE,
+    where: RunOptions = _WHERE,
+    workers: Workers = _WORKERS,
+) -> None:
     """Sample traces for the prompts, with statistics and answers."""
     from rlsf.pipeline.context import Run
     from rlsf.pipeline.folder import RunFolder
@@ -69,15 +75,15 @@ def sample(*overrides: Overrides, options: RecipeOptions = _RECIPE, where: RunOp
         print_recipe(recipe)
         return
     require_stages(recipe)
-    run = Run(recipe, RunFolder(where.folder(recipe)))
+    run = Run(recipe, RunFolder(where.folder(recipe)), executor=workers)
     preflight(run)
-    go_on = resumed_by("rlsf", "sample", "--resume", "--output", run.folder.path)
+    go_on = resumed_by("rlsf", "sample", "--resume", "--output", run.folder.path, *workers.arguments())
     with go_on, run.open(resume=where.resume):
         manifest = sample_round(run, 1)
         _say(f"{manifest.counts['traces']} traces of {manifest.counts['prompts']} prompts in {run.folder.traces(1)}")
 
 
-def rank(folder: Path, /, *overrides: RankingOverrides) -> None:
+def rank(folder: Path, /, *overrides: RankingOverrides, workers: Workers = _WORKERS) -> None:
     """Rank the sampled traces and write preference pairs.
 
     Parameters
@@ -87,7 +93,8 @@ def rank(folder: Path, /, *overrides: RankingOverrides) -> None:
     """
     from rlsf.pipeline.ranking import rank_stage
 
-    with resumed_by("rlsf", "rank", folder), reopen(folder, parse_overrides(overrides), _FROM_RANKING) as run:
+    go_on = resumed_by("rlsf", "rank", folder, *workers.arguments())
+    with go_on, reopen(folder, parse_overrides(overrides), _FROM_RANKING, workers) as run:
         require_stages(run.recipe, folder)
         manifest = rank_stage(run, 1)
         _say(f"{manifest.counts['pairs']} pairs in {run.folder.preferences(1)}")
@@ -136,6 +143,7 @@ def evaluate(
     reward_model: str | None = None,
     options: RecipeOptions = _RECIPE,
     where: RunOptions = _WHERE,
+    workers: Workers = _WORKERS,
 ) -> None:
     """Measure accuracy and calibration: of a run (before and after), or of any model on any labelled data.
 
@@ -164,17 +172,17 @@ def evaluate(
     options = replace(options, eval_data=data or options.eval_data)
     if folder is not None:
         layer = merge(RecipeOptions(eval_data=options.eval_data).layer(), parse_overrides(overrides))
-        opening = reopen(folder, layer, ("evaluation", "evaluation_data"))
+        opening = reopen(folder, layer, ("evaluation", "evaluation_data"), workers)
     else:
         recipe = options.resolve(overrides)
         if where.dry_run:
             print_recipe(recipe)
             return
         folder = where.folder(recipe)
-        run = Run(recipe, RunFolder(folder))
+        run = Run(recipe, RunFolder(folder), executor=workers)
         preflight(run, learns=False)
         opening = run.open(resume=where.resume)
-    with resumed_by("rlsf", "eval", folder), opening as run:
+    with resumed_by("rlsf", "eval", folder, *workers.arguments()), opening as run:
         if not run.questions:
             raise InputError("no labelled questions: say --data FILE")
         show_summary(evaluate_all(run), Console())

@@ -45,6 +45,7 @@ class Run:
 
     def open(self, *, resume: bool) -> Run:
         """Take the folder; write the recipe and the environment on the first start."""
+        self.executor.require_usable()
         if self.recipe.model.path is None:
             raise InputError("no model: say --model FOLDER_OR_HUB_ID, or set model.path in the recipe file")
         self.folder.open(self.recipe, resume=resume)

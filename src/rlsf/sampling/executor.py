@@ -76,7 +76,6 @@ class ExecutorOptions:
         ``requested``: the recipe's number of workers, unless these options have one. ``warn`` is told what does not
         end the run.
         """
-        self.require_usable()
         wanted = requested if self.workers is None else self.workers
         if self.executor == "local":
             return EnginePool(worker_count_for(model, wanted))
