@@ -174,7 +174,7 @@ def test_a_hidden_end_of_sequence_is_still_an_end(
         ({"cut": 1}, "malformed log-probabilities"),
         ({"models": {"data": []}}, "lists no model"),
         ({"models": {"data": [{"id": "a"}, {"id": "b"}]}}, "serves several models: choose one"),
-        ({"models": {"data": [{"id": "a", "max_model_len": 5}]}}, "the served model's context 5"),
+        ({"models": {"data": [{"id": "a", "max_model_len": 5}]}}, "the model's context 5"),
     ],
 )
 def test_what_a_server_cannot_do_is_one_line(

@@ -15,6 +15,7 @@ from rlsf.errors import InputError
 from rlsf.models import configured_context_length, load_model_config
 from rlsf.models.config import ModelConfig
 from rlsf.models.facts import configured_eos_token_ids
+from rlsf.sampling.checking import check_request
 from rlsf.sampling.config import SamplingConfig
 from rlsf.sampling.connection import ServerConnection, run_to_end
 from rlsf.sampling.engine import SamplingRequest
@@ -108,20 +109,7 @@ class OpenAIEngine:
             )
 
     def _check(self, request: SamplingRequest, context: int | None) -> None:
-        length = len(request.token_ids)
-        if not length:
-            raise InputError(f"prompt {request.prompt_id!r} is empty: it has no tokens to continue")
-        if context is not None and length >= context:
-            raise InputError(
-                f"prompt {request.prompt_id!r} has {length} tokens and the served model's context {context}, which"
-                " leaves no room for an answer: shorten the prompt or serve the model with a longer context"
-            )
-        strange = [token for token in request.token_ids if not 0 <= token < self._vocabulary_size]
-        if strange:
-            raise InputError(
-                f"prompt {request.prompt_id!r} holds token id {strange[0]}, outside the model's vocabulary of"
-                f" {self._vocabulary_size}: use the tokenizer that belongs to the model"
-            )
+        check_request(request, context, self._vocabulary_size)
         if self._server.prompts == "text" and prompt_text(self._tokenizer, request.token_ids) is None:
             raise InputError(
                 f"prompt {request.prompt_id!r} has no text that encodes to its token ids, and"
