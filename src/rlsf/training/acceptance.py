@@ -18,7 +18,16 @@ from rlsf.errors import InputError
 from rlsf.models.facts import context_length
 from rlsf.models.reward_model import padded_with, unambiguous_padding, with_reward_head
 from rlsf.training.acceptance_config import AcceptanceTrainingConfig
-from rlsf.training.common_options import check_names, common_options, learning_rate, lora_config, make_arguments
+from rlsf.training.common_options import (
+    check_names,
+    common_options,
+    learning_rate,
+    lora_config,
+    make_arguments,
+    passes,
+    process_count,
+)
+from rlsf.training.cut_models import is_cut, require_trainable_in_pieces
 from rlsf.training.finish import TrainingResult, starting_point, train_to_the_best
 from rlsf.training.observer import Progress, Record, TrainingObserver, ignore
 from rlsf.training.policy import low_precision
@@ -79,6 +88,8 @@ def train_acceptance_model(
     fitting = _fitting(attempts, context_length(model))
     dtype = low_precision(model)
     trainer = build_acceptance_trainer(model, tokenizer, fitting, config, arguments)
+    if is_cut(trainer):
+        require_trainable_in_pieces(SECTION, adapters=config.lora is not None)
     trainer.add_callback(TrainingObserver(trainer, None, None, record, progress))
     result = train_to_the_best(trainer, start)
     keep_reward_model(trainer, tokenizer, acceptance_folder, dtype)
@@ -182,15 +193,13 @@ def acceptance_arguments(
 
     Raises ``InputError`` for an option that transformers refuses.
     """
-    device_batch = config.device_batch_size or config.batch_size
     options: dict[str, Any] = {
         **common_options(model, folder, seed),
         "learning_rate": learning_rate(config.learning_rate, config.lora, model),
         "lr_scheduler_type": "linear",
         "num_train_epochs": config.epochs,
         "max_steps": config.max_steps or -1,
-        "per_device_train_batch_size": device_batch,
-        "gradient_accumulation_steps": config.batch_size // device_batch,
+        **passes(config.batch_size, config.device_batch_size, process_count(model), SECTION),
         "save_steps": config.save_every,
         "remove_unused_columns": False,
     }

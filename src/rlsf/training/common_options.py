@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate import PartialState
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel
 
@@ -35,6 +37,27 @@ def common_options(model: PreTrainedModel, folder: Path, seed: int) -> dict[str,
         "dataloader_pin_memory": False,
         **_precision(model),
     }
+
+
+def process_count(model: PreTrainedModel) -> int:
+    """How many processes train together."""
+    return PartialState(cpu=model.device.type == "cpu").num_processes
+
+
+def passes(batch_size: int, device_batch_size: int | None, processes: int, section: str) -> dict[str, int]:
+    """The rows of a forward pass in each process, and the passes of an optimiser step, as options of a trainer.
+
+    A step's rows are divided among the processes, so that it is the same step however many there are. Raises
+    ``InputError`` where they cannot be divided.
+    """
+    local, remainder = divmod(batch_size, processes)
+    if remainder:
+        raise InputError(
+            f"{section}.batch_size={batch_size} cannot be divided among {processes} processes: make it a multiple, or"
+            " use fewer processes"
+        )
+    device_batch = math.gcd(local, device_batch_size or local)
+    return {"per_device_train_batch_size": device_batch, "gradient_accumulation_steps": local // device_batch}
 
 
 def make_arguments(config_class: Any, options: dict[str, Any], given: Mapping[str, Any], section: str) -> Any:

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase, TrainerState
 
 from rlsf.errors import InputError, ResourceError
 from rlsf.training.checkpoints import TRAINER_STATE, checkpoint_path, latest_checkpoint
+from rlsf.training.cut_models import is_cut, kept_model
 from rlsf.training.policy import no_progress_bars, save_policy
 from rlsf.training.selection import Selection
 
@@ -52,7 +53,8 @@ def train_to_the_best(trainer: Any, start: Path | None) -> TrainingResult:
     with no_progress_bars():
         state = _run(trainer, start, selection)
         best_step = state.global_step if selection is None or selection.best_step is None else selection.best_step
-        if best_step != trainer.state.global_step or not trainer.state.global_step:
+        trainer.kept_step = best_step
+        if not is_cut(trainer) and (best_step != trainer.state.global_step or not trainer.state.global_step):
             trainer._load_from_checkpoint(str(checkpoint_path(trainer.folder, best_step)))
     return TrainingResult(
         steps=state.global_step,
@@ -70,7 +72,7 @@ def keep_policy(
     """Save the policy that the trainer holds; the first process writes, the others wait."""
     if trainer.is_world_process_zero():
         with no_progress_bars():
-            save_policy(trainer.accelerator.unwrap_model(trainer.model), tokenizer, folder, dtype=dtype)
+            save_policy(kept_model(trainer), tokenizer, folder, dtype=dtype)
     trainer.accelerator.wait_for_everyone()
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
-from peft import PeftModel
 from transformers import PreTrainedModel, TrainerCallback, TrainerState
 
+from rlsf.training.cut_models import is_cut, whole_policy
 from rlsf.training.guard import Guard
 from rlsf.training.selection import Probe, Selection
 
@@ -43,15 +43,18 @@ class TrainingObserver(TrainerCallback):
         self.trainer = trainer
         self.selection = selection
         self.probe = probe
-        self.record = record
-        self.progress = progress
+        # What one process tells is told; the others know the same.
+        first = trainer.is_world_process_zero()
+        self.record = record if first else ignore
+        self.progress = progress if first else ignore
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.progress(state.global_step, state.max_steps)
         if self.selection is not None and not self.selection.probes:
             self._probe(self.selection, state.global_step)
             # The start may turn out to be the best; the weights in memory are about to change.
-            self.trainer._save_checkpoint(self.trainer.model, None)
+            with _weights_alone(self.trainer):
+                self.trainer._save_checkpoint(self.trainer.model, None)
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.progress(state.global_step, state.max_steps)
@@ -81,18 +84,28 @@ class TrainingObserver(TrainerCallback):
 
     def _probe(self, selection: Selection, step: int) -> bool:
         # One process measures: weights are the same in all, but rounding need not be, and they must decide the same.
-        told = [self._measure(step) if self.trainer.is_world_process_zero() else {}]
+        with whole_policy(self.trainer) as policy:
+            told = [{} if policy is None else self._measure(policy, step)]
         (measured,) = broadcast_object_list(told)
         improved = selection.add(step, measured)
         self.record({"event": "probe", "step": step, **measured})
         return improved
 
-    def _measure(self, step: int) -> dict[str, float]:
+    def _measure(self, policy: PreTrainedModel, step: int) -> dict[str, float]:
         assert self.probe is not None
-        trained = self.trainer.model
-        policy: Any = trained.get_base_model() if isinstance(trained, PeftModel) else trained
         with _undisturbed(policy):
             return dict(self.probe(policy, step))
+
+
+@contextmanager
+def _weights_alone(trainer: Any) -> Iterator[None]:
+    """Leave out the optimiser, which has no state yet, where a model is cut: to gather it torch would take a step."""
+    kept = trainer.args.save_only_model
+    trainer.args.save_only_model = kept or is_cut(trainer)
+    try:
+        yield
+    finally:
+        trainer.args.save_only_model = kept
 
 
 @contextmanager

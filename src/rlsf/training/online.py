@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
@@ -17,7 +16,7 @@ from rlsf.models import ModelConfig
 from rlsf.rewards.build import build_rewards
 from rlsf.rewards.grading import GradingPrompt
 from rlsf.rewards.verification import Verdicts
-from rlsf.training.common_options import lora_config
+from rlsf.training.common_options import lora_config, process_count
 from rlsf.training.finish import TrainingResult, keep_policy, starting_point, train_to_the_best
 from rlsf.training.guard import Guard
 from rlsf.training.nft_objective import NftOptions
@@ -91,10 +90,7 @@ def train_online(
             reference=reference or {},
             reward_model=reward_model,
         )
-        first = trainer.is_world_process_zero()
-        trainer.add_callback(
-            TrainingObserver(trainer, guard, probe, record if first else ignore, progress if first else ignore)
-        )
+        trainer.add_callback(TrainingObserver(trainer, guard, probe, record, progress))
         result = train_to_the_best(trainer, start)
     keep_policy(trainer, tokenizer, policy_folder, dtype)
     return result
@@ -129,13 +125,12 @@ def build_online_trainer(
         reward_model=reward_model,
     )
     weights = [section.weight for section in config.rewards.chosen.values()]
-    processes = PartialState(cpu=model.device.type == "cpu").num_processes
     trainer_class, extra = _trainer_of(config, answer, render)
     try:
         trainer = trainer_class(
             model=model,
             reward_funcs=list(rewards.values()),
-            args=online_arguments(config, model, folder, seed, weights, reference, processes),
+            args=online_arguments(config, model, folder, seed, weights, reference, process_count(model)),
             train_dataset=Dataset.from_list([dict(row) for row in rows]),
             processing_class=tokenizer,
             peft_config=lora,

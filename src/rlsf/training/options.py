@@ -9,7 +9,14 @@ from transformers import PreTrainedModel
 from trl.trainer.dpo_config import DPOConfig
 
 from rlsf.errors import InputError
-from rlsf.training.common_options import check_names, common_options, learning_rate, make_arguments
+from rlsf.training.common_options import (
+    check_names,
+    common_options,
+    learning_rate,
+    make_arguments,
+    passes,
+    process_count,
+)
 from rlsf.training.config import TrainingConfig
 from rlsf.training.objective import Objective
 
@@ -37,15 +44,13 @@ def trainer_arguments(config: TrainingConfig, model: PreTrainedModel, folder: Pa
 
     Raises ``InputError`` for an option that TRL refuses.
     """
-    device_batch = config.device_batch_size or config.batch_size
     options: dict[str, Any] = {
         **common_options(model, folder, seed),
         "beta": config.beta,
         "learning_rate": learning_rate(config.learning_rate, config.lora, model),
         "num_train_epochs": config.epochs,
         "max_steps": config.max_steps or -1,
-        "per_device_train_batch_size": device_batch,
-        "gradient_accumulation_steps": config.batch_size // device_batch,
+        **passes(config.batch_size, config.device_batch_size, process_count(model), "training"),
         "save_steps": config.save_every,
         "precompute_ref_log_probs": config.precompute_reference,
         "max_length": None,

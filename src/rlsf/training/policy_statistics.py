@@ -10,31 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import DistributedType
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_trainer import RLOOTrainer
 
-from rlsf.errors import InputError
 from rlsf.rewards.policy_reward import COLUMNS, PolicyReward, Temperature
 from rlsf.scoring import Scorer
 from rlsf.tokenstats import TokenStatistics
+from rlsf.training.cut_models import require_whole_models
 
 if TYPE_CHECKING:
     _OnlineTrainer = Any  # whichever it is mixed into
 else:
     _OnlineTrainer = object
-
-#: Ways of cutting a model into pieces of which one process alone cannot run a forward pass.
-_CUT = {DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM}
-
-
-def require_whole_models(trainer: Any, reason: str) -> None:
-    """Raise ``InputError`` where a trainer may cut models over processes, so that one alone cannot run them."""
-    if trainer.accelerator.distributed_type in _CUT:
-        raise InputError(
-            f"{reason} need whole models, and {trainer.accelerator.distributed_type} cuts them over processes: train"
-            " with DDP or in one process"
-        )
 
 
 class PolicyStatistics(_OnlineTrainer):

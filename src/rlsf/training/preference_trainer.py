@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset, concatenate_datasets
 from datasets.table import InMemoryTable
 from torch import Tensor
@@ -61,16 +62,18 @@ class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         """Reference log-probabilities, computed once per distinct trace and kept in the run folder.
 
-        TRL's own way writes them into the user-wide data-set cache; it stays in charge of sharded models.
+        TRL's own way writes them into the user-wide data-set cache; it stays in charge of DeepSpeed's models.
         """
-        if self.ld_alpha is not None or self.is_deepspeed_enabled or self.is_fsdp_enabled:
+        if self.ld_alpha is not None or self.is_deepspeed_enabled:
             return super()._precompute_ref_logps(dataset, name, batch_size)
         path = self.folder / REFERENCE
         reference = self._stored_reference(path)
         if reference is None:
             reference = self._reference_table(dataset, batch_size)
-            with out_of_room(self.folder), atomic_path(path) as partial:
-                pq.write_table(reference.replace_schema_metadata({_DIGEST: self.pairs_digest}), partial)
+            if self.is_world_process_zero():
+                with out_of_room(self.folder), atomic_path(path) as partial:
+                    pq.write_table(reference.replace_schema_metadata({_DIGEST: self.pairs_digest}), partial)
+        self.accelerator.wait_for_everyone()
         return concatenate_datasets([dataset, Dataset(InMemoryTable(reference))], axis=1)
 
     def _stored_reference(self, path: Path) -> pa.Table | None:
@@ -101,17 +104,23 @@ class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
     def _reference_logprobs(
         self, traces: list[tuple[tuple[int, ...], tuple[int, ...]]], batch_size: int
     ) -> list[float]:
-        """Summed log-probability (nats) of each (prompt ids, trace ids) under the reference policy."""
+        """Summed log-probability (nats) of each (prompt ids, trace ids) under the reference policy.
+
+        The processes divide the batches among them. All do as many, which pieces of one model need: who has one too
+        few does the last again.
+        """
         model: Any = self.ref_model or self.model
         model.eval()
-        values: list[float] = []
-        for start in range(0, len(traces), batch_size):
-            batch = traces[start : start + batch_size]
+        batches = [traces[start : start + batch_size] for start in range(0, len(traces), batch_size)]
+        processes, own = self.accelerator.num_processes, self.accelerator.process_index
+        values: list[list[float]] = []
+        for turn in range(0, len(batches), processes):
+            batch = batches[min(turn + own, len(batches) - 1)]
             rows = [{"prompt_ids": [*p], "chosen_ids": [*t], "rejected_ids": [*t]} for p, t in batch]
             inputs = {name: tensor[: len(rows)] for name, tensor in self.data_collator(rows).items()}
             halves = self.compute_ref_log_probs(model, self._prepare_inputs(inputs))
-            values += torch.cat(halves).float().tolist()
-        return values
+            values += gather_object([torch.cat(halves).float().tolist()])
+        return [value for of_batch in values[: len(batches)] for value in of_batch]
 
     # Loss
 

@@ -28,10 +28,13 @@ from rlsf.training.common_options import (
     learning_rate,
     lora_config,
     make_arguments,
+    passes,
+    process_count,
     restore_lora_dropout,
     vocabulary_size,
 )
 from rlsf.training.config import TrainingConfig
+from rlsf.training.cut_models import is_cut, kept_model, require_trainable_in_pieces
 from rlsf.training.finish import TrainingResult, starting_point, train_to_the_best
 from rlsf.training.observer import Progress, Record, TrainingObserver, ignore
 from rlsf.training.pairs import Pairs, prepare_pairs, sequences
@@ -125,6 +128,8 @@ def train_reward_model(
     arguments.max_length = None
     dtype = low_precision(model)
     trainer = build_reward_trainer(model, tokenizer, pairs, config, arguments)
+    if is_cut(trainer):
+        require_trainable_in_pieces(_SECTION, adapters=config.lora is not None)
     trainer.pair_loss = pair_loss
     trainer.add_callback(TrainingObserver(trainer, None, None, record, progress))
     result = train_to_the_best(trainer, start)
@@ -189,15 +194,13 @@ def reward_arguments(config: RewardModelConfig, model: PreTrainedModel, folder: 
 
     Raises ``InputError`` for an option that TRL refuses.
     """
-    device_batch = config.device_batch_size or config.batch_size
     options: dict[str, Any] = {
         **common_options(model, folder, seed),
         "learning_rate": learning_rate(config.learning_rate, config.lora, model),
         "lr_scheduler_type": "linear",
         "num_train_epochs": config.epochs,
         "max_steps": config.max_steps or -1,
-        "per_device_train_batch_size": device_batch,
-        "gradient_accumulation_steps": config.batch_size // device_batch,
+        **passes(config.batch_size, config.device_batch_size, process_count(model), _SECTION),
         "save_steps": config.save_every,
         "center_rewards_coefficient": config.centre_rewards or None,
         "max_length": None,
@@ -229,7 +232,7 @@ def keep_reward_model(
 ) -> None:
     """Save the model that the trainer holds, its adapters merged; the first process writes, the others wait."""
     if trainer.is_world_process_zero():
-        model = trainer.accelerator.unwrap_model(trainer.model)
+        model = kept_model(trainer)
         if isinstance(model, PeftModel):
             model = model.merge_and_unload()
         padded = copy.deepcopy(tokenizer)

@@ -24,7 +24,7 @@ from rlsf.sampling.randomness import derived_seed
 from rlsf.sampling.transformers_engine import TransformersEngine
 from rlsf.tokenstats import TokenStatistics
 from rlsf.traces import Trace
-from rlsf.training.policy_statistics import require_whole_models
+from rlsf.training.cut_models import require_whole_models
 from rlsf.training.rollout_order import PassSampler, dealing, in_order
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from rlsf.models.facts import context_length
 from rlsf.training.collator import PairCollator
 from rlsf.training.common_options import lora_config, restore_lora_dropout, vocabulary_size
 from rlsf.training.config import TrainingConfig
+from rlsf.training.cut_models import fsdp_asked_for, is_cut, require_trainable_in_pieces
 from rlsf.training.finish import TrainingResult, keep_policy, starting_point, train_to_the_best
 from rlsf.training.observer import Progress, Record, TrainingObserver, ignore
 from rlsf.training.options import objective, trainer_arguments
@@ -56,6 +57,13 @@ def train_preferences(
     selection = Selection.load(config.selection, start) if probe and config.selection.enabled else None
     dtype = low_precision(model)
     trainer = build_trainer(model, tokenizer, pairs, config, arguments, selection)
+    if is_cut(trainer):
+        require_trainable_in_pieces(
+            "training",
+            adapters=isinstance(trainer.model, PeftModel),
+            second_model=not arguments.precompute_ref_log_probs,
+        )
+        trainer.ref_model = None  # its log-probabilities are computed
     trainer.add_callback(TrainingObserver(trainer, selection, probe, record, progress))
     result = train_to_the_best(trainer, start)
     keep_policy(trainer, tokenizer, policy_folder, dtype)
@@ -91,7 +99,9 @@ def build_trainer(
         model.set_adapter("default")
     elif lora is None and low_precision(model) is not None:
         model = model.float()
-    reference = None if arguments.precompute_ref_log_probs or adapted or lora else copy.deepcopy(model)
+    # Where FSDP cuts models, TRL wants a second one to compute the reference with.
+    computed = arguments.precompute_ref_log_probs and not fsdp_asked_for()
+    reference = None if computed or adapted or lora else copy.deepcopy(model)
     with special_tokens_kept(model, tokenizer):
         try:
             trainer = PreferenceTrainer(

@@ -16,7 +16,16 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from rlsf.errors import InputError
 from rlsf.models.facts import context_length
-from rlsf.training.common_options import check_names, common_options, learning_rate, lora_config, make_arguments
+from rlsf.training.common_options import (
+    check_names,
+    common_options,
+    learning_rate,
+    lora_config,
+    make_arguments,
+    passes,
+    process_count,
+)
+from rlsf.training.cut_models import is_cut, require_trainable_in_pieces
 from rlsf.training.finish import TrainingResult, keep_policy, starting_point, train_to_the_best
 from rlsf.training.observer import Progress, Record, TrainingObserver, ignore
 from rlsf.training.policy import low_precision, special_tokens_kept
@@ -70,6 +79,8 @@ def train_weighted(
     selection = Selection.load(config.selection, start) if probe and config.selection.enabled else None
     dtype = low_precision(model)
     trainer = build_weighted_trainer(model, tokenizer, fitting, config, arguments, selection)
+    if is_cut(trainer):
+        require_trainable_in_pieces(SECTION, adapters=isinstance(trainer.model, PeftModel))
     trainer.add_callback(TrainingObserver(trainer, selection, probe, record, progress))
     result = train_to_the_best(trainer, start)
     keep_policy(trainer, tokenizer, policy_folder, dtype)
@@ -186,7 +197,6 @@ def weighted_arguments(config: WeightedSftConfig, model: PreTrainedModel, folder
 
     Raises ``InputError`` for an option that TRL refuses.
     """
-    device_batch = config.device_batch_size or config.batch_size
     rate = learning_rate(config.learning_rate, config.lora, model)
     options: dict[str, Any] = {
         **common_options(model, folder, seed),
@@ -197,8 +207,7 @@ def weighted_arguments(config: WeightedSftConfig, model: PreTrainedModel, folder
         "max_grad_norm": config.max_grad_norm,
         "num_train_epochs": config.epochs,
         "max_steps": config.max_steps or -1,
-        "per_device_train_batch_size": device_batch,
-        "gradient_accumulation_steps": config.batch_size // device_batch,
+        **passes(config.batch_size, config.device_batch_size, process_count(model), SECTION),
         "save_steps": config.save_every,
         **AS_GIVEN,
     }

@@ -41,7 +41,11 @@ class WholeCheckpoints(_Trainer):
         self.folder = folder
         self.selection = selection
         self._staging: Path | None = None
+        #: The step whose policy is kept, once training is over.
+        self.kept_step: int | None = None
         super().__init__(*args, **kwargs)
+        # FSDP changes the class of what it cuts.
+        self.model_class = type(self.accelerator.unwrap_model(self.model))
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging or self.folder)
