@@ -106,6 +106,26 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
+class ListDigest:
+    """``digest`` of a list whose elements come one at a time and are not held."""
+
+    def __init__(self) -> None:
+        self._hasher = hashlib.sha256(b"[")
+        self._separator = b""
+
+    def add(self, element: Any) -> None:
+        """The next element of the list."""
+        text = json.dumps(element, sort_keys=True, ensure_ascii=False)
+        self._hasher.update(self._separator + text.encode())
+        self._separator = b", "
+
+    def hexdigest(self) -> str:
+        """The digest of the list so far, the same as ``digest`` gives for the whole."""
+        whole = self._hasher.copy()
+        whole.update(b"]")
+        return whole.hexdigest()
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as stream:

@@ -40,11 +40,11 @@ def judged(tmp_path: Path, small_recipe: Build, open_run: Open) -> Run:
 def test_every_trace_is_judged_and_ranked_by_it(judged: Run, capsys: pytest.CaptureFixture[str]) -> None:
     with judged as run:
         rank_stage(run, 1)
-        table = read_judgements(run.folder.judgements(1))
+        judged_traces = list(read_judgements(run.folder.judgements(1)))
         targets = probe_targets(run, 1)
-    assert table.schema.equals(JUDGEMENT_SCHEMA)
-    assert table.num_rows == 10 * 3
-    rows = {(row["prompt_id"], row["index"]): row for row in table.to_pylist()}
+    assert all(list(row) == JUDGEMENT_SCHEMA.names for row in judged_traces)
+    assert len(judged_traces) == 10 * 3
+    rows = {(row["prompt_id"], row["index"]): row for row in judged_traces}
     ranked = pq.read_table(run.folder.preferences(1) / CONFIDENCES).to_pylist()
     assert len(ranked) == len(rows)
     for row in ranked:
@@ -89,11 +89,11 @@ def test_a_stage_cut_short_ends_like_one_that_was_not(judged: Run, monkeypatch: 
         after = {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*")}
         assert kept.items() < after.items()
         assert manifest.counts["shards"] == len(after) == 3
-        whole = read_judgements(folder)
+        whole = list(read_judgements(folder))
         for path in folder.iterdir():
             path.unlink()
         assert judge_stage(run, 1).counts == manifest.counts
-        assert read_judgements(folder).equals(whole)
+        assert list(read_judgements(folder)) == whole
 
 
 def test_judgements_of_other_settings_are_not_reused(judged: Run) -> None:
@@ -113,7 +113,7 @@ def test_statements_are_kept(judged: Run) -> None:
         section = run.recipe.judge.model_copy(update={"reasoning": "statement_wise", "confidence": "reasoning"})
         run.recipe = run.recipe.model_copy(update={"judge": section})
         judge_stage(run, 1)
-        rows = read_judgements(run.folder.judgements(1)).to_pylist()
+        rows = list(read_judgements(run.folder.judgements(1)))
     assert max(len(row["statements"]) for row in rows) > 1
     for row in rows:
         assert row["confidence"] == pytest.approx(sum(row["statements"]) / len(row["statements"]))
@@ -137,8 +137,8 @@ def test_two_rounds_to_a_report(tmp_path: Path, small_recipe: Build, open_run: O
     events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [event["round"] for event in events if event["event"] == "judging"] == [1, 2]
     assert (tmp_path / "run" / "report.html").exists()
-    one, two = (read_judgements(run.folder.judgements(round_)) for round_ in (1, 2))
-    assert one["confidence"].to_pylist() != two["confidence"].to_pylist()
+    one, two = (list(read_judgements(run.folder.judgements(round_))) for round_ in (1, 2))
+    assert [row["confidence"] for row in one] != [row["confidence"] for row in two]
     # The fixed reference of the second round is the model at the very start, not the policy that the round begins with.
     pair = pq.read_table(run.folder.preferences(2) / PAIRS).to_pylist()[0]
     stored = pq.read_table(run.folder.checkpoints(2) / REFERENCE)["ref_chosen_logps"][0].as_py()

@@ -12,11 +12,11 @@ from rlsf.files import digest
 from rlsf.models import load_tokenizer, model_fingerprint
 from rlsf.pipeline.asking import Asking, AskingTask, Reply, sample_traces
 from rlsf.pipeline.asking_options import settings_of
-from rlsf.pipeline.context import prompts_digest
 from rlsf.pipeline.folder import UNIMPORTANT_KEYS
 from rlsf.pipeline.preflight import require_usable
 from rlsf.pipeline.progress import ProgressDisplay
 from rlsf.pipeline.reply_file import ReplyFile
+from rlsf.prompts import prompts_digest
 from rlsf.prompts.prompt import Prompt
 from rlsf.recipes.resolve import flatten
 from rlsf.sampling.pool import EnginePool, worker_count_for

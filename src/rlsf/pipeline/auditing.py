@@ -10,6 +10,7 @@ pairs.parquet  audit.json
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ from rlsf.pipeline.audit_rewards import (
     train_reward_models,
 )
 from rlsf.pipeline.audit_traces import SIDES, measured_traces, pair_table
-from rlsf.pipeline.context import Run
+from rlsf.pipeline.context import Run, count_shared
 from rlsf.pipeline.preflight import require_usable
 from rlsf.prompts import load_prompts
 from rlsf.prompts.prompt import Prompt
@@ -71,7 +72,7 @@ def audit_preflight(run: Run, after: ModelConfig, config: AuditConfig) -> None:
             " training started from"
         )
     prompts = audit_prompts(run)
-    require_usable(run.recipe, [*prompts, *run.questions], run.tokenizer)
+    require_usable(run.recipe, itertools.chain(prompts, run.questions), run.tokenizer)
     if not math.floor(config.held_out * len(prompts)):
         raise InputError(
             f"{len(prompts)} prompts leave none to hold out (audit.held_out={config.held_out}): give more prompts, at"
@@ -79,8 +80,7 @@ def audit_preflight(run: Run, after: ModelConfig, config: AuditConfig) -> None:
         )
     if same_model(run, after):
         run.progress.warn("both models are one: there is nothing to recover, and pairs are told apart by chance alone")
-    asked = {(prompt.question, prompt.choices) for prompt in prompts}
-    shared = sum((question.question, question.choices) in asked for question in run.questions)
+    shared = count_shared(run.questions, prompts)
     if shared:
         run.progress.warn(
             f"{shared} of {len(run.questions)} labelled questions are among the prompts that rewards are fitted to"

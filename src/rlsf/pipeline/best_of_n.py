@@ -30,6 +30,7 @@ from rlsf.pipeline.sampling import read_shard, require_answers, sample_stage
 from rlsf.pipeline.scoring import score_stage
 from rlsf.pipeline.scoring_config import CompletionColumns, ScoringConfig
 from rlsf.pipeline.selection import Candidates, SelectionSettings, select_stage
+from rlsf.pipeline.shards import shard_paths
 from rlsf.pipeline.trace_files import TraceFiles, find_traces
 from rlsf.prompts import Prompt, has_gold, load_prompts
 from rlsf.recipes.recipe import Recipe
@@ -113,7 +114,7 @@ def _sampled(run: Run, config: BestOfNConfig) -> Source:
         return {"traces": sampled.digest, "gold": _gold_digest(prompts), "confidence": signal.name}
 
     def questions() -> list[Candidates]:
-        found = _measured(run, sorted(run.folder.traces(1).glob("part-*.parquet")), signal, {})
+        found = _measured(run, shard_paths(run.folder.traces(1)), signal, {})
         by_id = {prompt.id: prompt for prompt in prompts}
         return [found[id].candidates(by_id[id], None) for id in by_id]
 
@@ -151,7 +152,7 @@ def _given(run: Run, folder: BestOfNFolder, config: BestOfNConfig, place: Path) 
 
     def questions() -> list[Candidates]:
         if not by_column:
-            paths = files.paths if scoring is None else sorted(folder.scored.glob("part-*.parquet"))
+            paths = files.paths if scoring is None else shard_paths(folder.scored)
             _measured(run, paths, signal, known)
         return [known[id].candidates(prompts[id] if prompts else None, config.first) for id in known]
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
-
-from rlsf.files import atomic_path
-from rlsf.pipeline.context import Run, prompts_digest
+from rlsf.errors import InputError
+from rlsf.pipeline.context import Run
 from rlsf.pipeline.manifest import Manifest, finished, require
 from rlsf.pipeline.ranking import PAIRS
-from rlsf.preferences.conditioned_pairs import Limited, Numbers, condition_pairs
+from rlsf.pipeline.table_file import reading_rows, writing_rows
+from rlsf.preferences.conditioned_pairs import (
+    CONDITIONED_SCHEMA,
+    ConditioningReport,
+    Limited,
+    Numbers,
+    condition_pairs,
+)
 from rlsf.preferences.conditioning_config import LengthConditioningConfig
 from rlsf.preferences.length_instructions import LengthLimit
-from rlsf.prompts import render
+from rlsf.prompts import prompts_digest, render
 from rlsf.prompts.config import RenderConfig
 from rlsf.prompts.prompt import Prompt
 from rlsf.sampling.randomness import derived_seed
@@ -43,20 +48,18 @@ def condition_stage(run: Run, round_: int) -> Manifest:
     done = finished(folder, "condition", inputs)
     if done is not None:
         return done
-    pairs, report = condition_pairs(
-        pq.read_table(run.folder.preferences(round_) / PAIRS),
-        config,
-        limited_prompts(run.prompts, run.tokenizer, run.recipe.render, config),
-        numbers_of_pairs(seed),
-    )
+    limited = limited_prompts(run.prompts, run.tokenizer, run.recipe.render, config)
+    report = ConditioningReport()
+    with writing_rows(folder / PAIRS, CONDITIONED_SCHEMA) as write:
+        for pairs in reading_rows(run.folder.preferences(round_) / PAIRS):
+            conditioned, of_these = condition_pairs(pairs, config, limited, numbers_of_pairs(seed))
+            write(conditioned)
+            report += of_these
     if report.too_short:
         run.progress.warn(
             f"{run.title('condition', round_)}: {report.too_short} of {report.pairs} pairs have a response of fewer"
             f" than conditioning.minimum_words={config.minimum_words} words and are compared in no other way"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / PAIRS) as partial:
-        pq.write_table(pairs, partial, compression="zstd")
     manifest = Manifest("condition", inputs, asdict(report))
     manifest.write(folder)
     run.metrics.record({"event": "conditioning", "round": round_, **asdict(report)})
@@ -72,21 +75,43 @@ def pairs_to_learn_from(run: Run, round_: int) -> tuple[Manifest, Path]:
 
 
 def limited_prompts(
-    prompts: Iterable[Prompt],
+    prompts: Collection[Prompt],
     tokenizer: PreTrainedTokenizerBase,
     config: RenderConfig,
     conditioning: LengthConditioningConfig,
 ) -> Limited:
     """Renders a prompt with a limit in its question, as the prompt itself is rendered."""
-    known = {prompt.id: prompt for prompt in prompts}
+    find = _Finder(prompts)
 
     def limited(prompt_id: str, limit: LengthLimit) -> tuple[str, tuple[int, ...]]:
-        prompt = known[prompt_id]
+        prompt = find(prompt_id)
         asked = limit.asked_of(prompt.question, conditioning)
         rendered = render(replace(prompt, question=asked), tokenizer, config)
         return rendered.text, rendered.token_ids
 
     return limited
+
+
+class _Finder:
+    """Finds prompts by their ids, without holding them; those asked for in the order of the prompts in one pass."""
+
+    def __init__(self, prompts: Collection[Prompt]) -> None:
+        self._prompts = prompts
+        self._found: Prompt | None = None
+        self._coming: Iterator[Prompt] = iter(())
+
+    def __call__(self, prompt_id: str) -> Prompt:
+        if self._found is None or self._found.id != prompt_id:
+            self._found = self._next(prompt_id)
+        if self._found is None:  # it came before: begin again
+            self._coming = iter(self._prompts)
+            self._found = self._next(prompt_id)
+        if self._found is None:
+            raise InputError(f"prompt {prompt_id!r} has pairs and is not among the prompts: rank the traces again")
+        return self._found
+
+    def _next(self, prompt_id: str) -> Prompt | None:
+        return next((prompt for prompt in self._coming if prompt.id == prompt_id), None)
 
 
 def numbers_of_pairs(seed: int) -> Numbers:

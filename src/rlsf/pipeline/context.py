@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rlsf.errors import InputError
-from rlsf.files import digest, write_json
+from rlsf.files import write_json
 from rlsf.models import load_model, load_tokenizer, model_fingerprint
 from rlsf.models.config import ModelConfig
 from rlsf.pipeline.environment import describe_environment
 from rlsf.pipeline.folder import RunFolder
+from rlsf.pipeline.manifest import Manifest
 from rlsf.pipeline.metrics import MetricsLog
 from rlsf.pipeline.progress import ProgressDisplay
 from rlsf.pipeline.rescored import is_rescored
-from rlsf.prompts import GoldAnswerError, load_prompts
+from rlsf.prompts import GoldAnswerError, Prompts, open_prompts, prompts_digest
 from rlsf.prompts.prompt import Prompt
 from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.config import SamplingConfig
@@ -89,32 +91,27 @@ class Run:
         return cast("PreTrainedModel", load_model(config, for_training=True))
 
     @cached_property
-    def prompts(self) -> list[Prompt]:
-        """The questions to learn from; gold answers are not even read, except by recipes that learn from them."""
+    def prompts(self) -> Sequence[Prompt]:
+        """The questions to learn from, read anew each time they are gone through and never held.
+
+        Gold answers are not even read, except by recipes that learn from them.
+        """
         config = self.recipe.prompts
         if config.path is None and config.preset is None:
             raise InputError("no prompts: say --prompts FILE_OR_HUB_ID, or set prompts.path in the recipe file")
         return prompts_to_learn_from(self.recipe)
 
     @cached_property
-    def questions(self) -> list[Prompt]:
-        """The labelled questions to measure on; empty where none were given."""
+    def questions(self) -> Sequence[Prompt]:
+        """The labelled questions to measure on, read anew each time as well; empty where none were given."""
         if self.recipe.evaluation_data is None:
             return []
-        questions = load_prompts(self.recipe.evaluation_data, with_gold=True)
-        unlabelled = [question.id for question in questions if question.gold is None]
-        if unlabelled:
-            raise InputError(
-                f"evaluation question {unlabelled[0]!r} has no gold answer ({len(unlabelled)} of {len(questions)}):"
-                " name its column with --evaluation_data.columns.answer"
-            )
-        return questions
+        return open_prompts(self.recipe.evaluation_data, with_gold=True)
 
     @cached_property
     def learned_questions(self) -> int:
         """How many of the labelled questions are learned from too, told by their text and options."""
-        learned = {(prompt.question, prompt.choices) for prompt in self.prompts}
-        return sum((question.question, question.choices) in learned for question in self.questions)
+        return count_shared(self.questions, self.prompts)
 
     def title(self, stage: str, round_: int) -> str:
         """A stage's name on the screen; rounds are counted where there are several."""
@@ -141,13 +138,13 @@ class Run:
         return self.recipe.model.here.model_copy(update={"path": str(path), "revision": None})
 
 
-def prompts_to_learn_from(recipe: Recipe) -> list[Prompt]:
+def prompts_to_learn_from(recipe: Recipe) -> Prompts:
     """The questions that ``recipe`` learns from, with gold answers where it learns from these as well.
 
     Raises ``InputError``, which names the rewards where it is for them that gold answers are wanted.
     """
     try:
-        return load_prompts(recipe.prompts, with_gold=recipe.needs_labels, learned_from=True)
+        return open_prompts(recipe.prompts, with_gold=recipe.needs_labels, learned_from=True)
     except GoldAnswerError as error:
         readers = " and ".join(recipe.label_readers)
         raise InputError(
@@ -156,11 +153,20 @@ def prompts_to_learn_from(recipe: Recipe) -> list[Prompt]:
         ) from error
 
 
-def prompts_digest(prompts: Sequence[Prompt]) -> str:
-    """Identifies what the model is asked; gold answers do not enter."""
-    turns = {prompt.id: prompt.turns for prompt in prompts if prompt.turns}
-    asked = [[prompt.id, prompt.question, list(prompt.choices)] for prompt in prompts]
-    return digest([asked, turns] if turns else asked)
+def count_shared(questions: Sequence[Prompt], prompts: Iterable[Prompt]) -> int:
+    """How many of the questions are among the prompts too, told by their text and options."""
+    asked = Counter((question.question, question.choices) for question in questions)
+    shared = {key for prompt in prompts if (key := (prompt.question, prompt.choices)) in asked} if asked else ()
+    return sum(asked[key] for key in shared)
+
+
+def require_sampled_prompts(sampled: Manifest, run: Run) -> None:
+    """Raise ``InputError`` unless the traces of a stage are those of the run's prompts, in their order."""
+    if sampled.inputs["prompts"] != prompts_digest(run.prompts):
+        raise InputError(
+            f"the prompts of {run.recipe.prompts.path or run.recipe.prompts.preset} are no longer those that the traces"
+            f" in {run.folder.path} were sampled from: put them back as they were, or sample again into another folder"
+        )
 
 
 def _engine_inputs(model: ModelConfig, recipe: Recipe) -> dict[str, Any]:

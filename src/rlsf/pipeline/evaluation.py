@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlsf.answers.equivalence import Grader
 from rlsf.confidence import get_signal
 from rlsf.evaluation import (
-    Outcome,
+    OUTCOME_SCHEMA,
     judge_question,
     judge_turns,
     outcomes_to_table,
@@ -18,7 +20,7 @@ from rlsf.evaluation import (
     summarise_turns,
     table_to_outcomes,
 )
-from rlsf.files import atomic_path, digest, write_json
+from rlsf.files import ListDigest, write_json
 from rlsf.models.config import ModelConfig
 from rlsf.pipeline.calibrated import add_calibrated
 from rlsf.pipeline.context import Run
@@ -28,6 +30,8 @@ from rlsf.pipeline.ranking import confidences
 from rlsf.pipeline.retrying import Retries, evaluation_retries, retry_inputs
 from rlsf.pipeline.sampling import read_traces, require_answers, sample_stage
 from rlsf.pipeline.served import require_served_signal
+from rlsf.pipeline.table_file import writing_rows
+from rlsf.prompts.prompt import Prompt
 from rlsf.sampling.randomness import derived_seed
 
 OUTCOMES = "outcomes.parquet"
@@ -52,7 +56,7 @@ def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
     retries = "retry" in recipe.evaluation.modes
     inputs = {
         "traces": sampled.digest,
-        "gold": digest([[question.id, question.gold] for question in questions]),
+        "gold": _gold_digest(questions),
         "signal": recipe.signal,
         "evaluation": recipe.evaluation.model_dump(mode="json"),
         **({"turns": dialogues.digest} if dialogues else {}),
@@ -61,24 +65,42 @@ def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
     done = finished(folder, "evaluate", inputs)
     if done is not None:
         return done
-    outcomes = _outcomes(run, phase, dialogues, evaluation_retries(run, phase, model) if retries else None)
-    with atomic_path(folder / OUTCOMES) as partial:
-        pq.write_table(outcomes_to_table(outcomes), partial, compression="zstd")
-    manifest = Manifest("evaluate", inputs, {"questions": len(questions), "outcomes": len(outcomes)})
+    tried = evaluation_retries(run, phase, model) if retries else None
+    with writing_rows(folder / OUTCOMES, OUTCOME_SCHEMA) as write:
+        outcomes = _write_outcomes(run, phase, dialogues, tried, write)
+    manifest = Manifest("evaluate", inputs, {"questions": len(questions), "outcomes": outcomes})
     manifest.write(folder)
     return manifest
 
 
-def _outcomes(run: Run, phase: str, dialogues: Dialogues | None, retries: Retries | None) -> list[Outcome]:
-    """The outcomes of every question and mode; figures of dialogues and loops, where there are any, go to files."""
+def _gold_digest(questions: Iterable[Prompt]) -> str:
+    gold = ListDigest()
+    for question in questions:
+        gold.add([question.id, question.gold])
+    return gold.hexdigest()
+
+
+def _write_outcomes(
+    run: Run,
+    phase: str,
+    dialogues: Dialogues | None,
+    retries: Retries | None,
+    write: Callable[[pa.Table], None],
+) -> int:
+    """Write the outcomes of one question after the other, in every mode, and count them.
+
+    Figures of dialogues and loops, where there are any, go to files.
+    """
     folder, signal = run.folder.evaluation(phase), get_signal(run.recipe.signal)
-    outcomes, verdicts = [], []
+    count, verdicts = 0, []
     with Grader() as grader, run.progress.stage(f"grade {phase}", len(run.questions)) as advance:
         for question, traces in zip(run.questions, read_traces(folder / "traces"), strict=True):
             measured = confidences(traces, signal, run.tokenizer)
             turns = dialogues.of(run, question) if dialogues else None
             retry = retries.of(question) if retries else None
-            outcomes += judge_question(question, traces, measured, run.recipe.evaluation, grader, turns, retry)
+            outcomes = judge_question(question, traces, measured, run.recipe.evaluation, grader, turns, retry)
+            write(outcomes_to_table(outcomes))
+            count += len(outcomes)
             if turns is not None:
                 verdicts.append(judge_turns(question, turns, grader))
             advance(1)
@@ -86,7 +108,7 @@ def _outcomes(run: Run, phase: str, dialogues: Dialogues | None, retries: Retrie
             write_json(folder / RETRY, retries.figures(run, grader))
     if verdicts:
         write_json(folder / TURNS, summarise_turns(verdicts))
-    return outcomes
+    return count
 
 
 def summary_stage(run: Run) -> dict[str, Any]:

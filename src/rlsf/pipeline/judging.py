@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,9 +15,12 @@ from rlsf.files import atomic_path, digest
 from rlsf.judging import Case, Judge, JudgeConfig, Judgement
 from rlsf.models import model_fingerprint
 from rlsf.models.config import ModelConfig
-from rlsf.pipeline.context import Run, prompts_digest
+from rlsf.pipeline.context import Run, require_sampled_prompts
 from rlsf.pipeline.manifest import Manifest, finished, require
-from rlsf.pipeline.sampling import STAMP, read_shard
+from rlsf.pipeline.sampling import read_shard
+from rlsf.pipeline.shards import STAMP, is_made_from, prompts_of_shards, shard_paths
+from rlsf.pipeline.table_file import reading_rows
+from rlsf.prompts import prompts_digest
 from rlsf.prompts.config import RenderConfig
 from rlsf.prompts.prompt import Prompt
 from rlsf.sampling.pool import local_engine_for
@@ -81,26 +84,29 @@ def judge_stage(run: Run, round_: int) -> Manifest:
     done = finished(folder, "judge", inputs)
     if done is not None:
         return done
+    require_sampled_prompts(sampled, run)
     folder.mkdir(parents=True, exist_ok=True)
-    tasks = [
+    stamp, shards = digest(inputs), shard_paths(run.folder.traces(round_))
+    kept = {path for path in shards if is_made_from(folder / path.name, stamp)}
+    tasks = (
         JudgeTask(
             model=model,
             judge=config,
             render=run.recipe.render,
             seed=seed,
-            prompts=tuple(run.prompts),
+            prompts=tuple(prompts),
             traces=str(path),
             path=str(folder / path.name),
-            stamp=digest(inputs),
+            stamp=stamp,
         )
-        for path in sorted(run.folder.traces(round_).glob("part-*.parquet"))
-    ]
-    to_do = [task for task in tasks if not _is_done(task)]
+        for path, prompts in prompts_of_shards(shards, run.prompts)
+        if path not in kept
+    )
     title, started = run.title("judge", round_), time.monotonic()
-    with run.progress.stage(title, len(tasks), len(tasks) - len(to_do)) as advance:
-        for _ in run.pool.map_shards(judge_shard, to_do):
+    with run.progress.stage(title, len(shards), len(kept)) as advance:
+        for _ in run.pool.map_shards(judge_shard, tasks):
             advance(1)
-    counts = {**_counts(read_judgements(folder)), "shards": len(tasks)}
+    counts = {**_counts(folder), "shards": len(shards)}
     manifest = Manifest("judge", inputs, counts)
     run.metrics.record({"event": "judging", "round": round_, "seconds": time.monotonic() - started, **counts})
     manifest.write(folder)
@@ -146,11 +152,11 @@ def judge_traces(
     return judge.judge(_case(known[group[0].prompt_id], group) for group in groups)
 
 
-def read_judgements(folder: Path) -> pa.Table:
+def read_judgements(folder: Path) -> Iterator[dict[str, Any]]:
     """The judgements of a round, a row a trace, in the order of the traces."""
-    return pa.concat_tables(
-        [pq.read_table(path).replace_schema_metadata(None) for path in sorted(folder.glob("part-*.parquet"))]
-    )
+    for path in shard_paths(folder):
+        for table in reading_rows(path):
+            yield from table.to_pylist()
 
 
 def _case(prompt: Prompt, group: Sequence[Trace]) -> Case:
@@ -182,22 +188,20 @@ def _row(trace: Trace, judgement: Judgement, config: JudgeConfig) -> dict[str, o
     }
 
 
-def _counts(judged: pa.Table) -> dict[str, int | float | None]:
+def _counts(folder: Path) -> dict[str, int | float | None]:
     """Traces, those without a confidence, and the mean probability of both words together."""
-    columns = judged.to_pydict()
-    spoken = [
-        true + false
-        for kind in ("reasoning", "answer")
-        for true, false in zip(columns[f"{kind}_true"], columns[f"{kind}_false"], strict=True)
-        if true is not None
-    ]
+    traces = without_confidence = said = 0
+    spoken = 0.0
+    for row in read_judgements(folder):
+        traces += 1
+        without_confidence += row["confidence"] is None
+    for kind in ("reasoning", "answer"):
+        for row in read_judgements(folder):
+            if row[f"{kind}_true"] is not None:
+                said += 1
+                spoken += row[f"{kind}_true"] + row[f"{kind}_false"]
     return {
-        "traces": judged.num_rows,
-        "without_confidence": judged["confidence"].null_count,
-        "spoken": sum(spoken) / len(spoken) if spoken else None,
+        "traces": traces,
+        "without_confidence": without_confidence,
+        "spoken": spoken / said if said else None,
     }
-
-
-def _is_done(task: JudgeTask) -> bool:
-    path = Path(task.path)
-    return path.exists() and (pq.read_schema(path).metadata or {}).get(STAMP) == task.stamp.encode()

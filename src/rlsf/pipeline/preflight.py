@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rlsf.confidence import get_signal
@@ -25,7 +26,7 @@ def preflight(run: Run, *, learns: bool = True, trains: bool = False) -> None:
     this command trains on them, too.
     """
     require_servable(run.recipe, trains=trains)
-    require_usable(run.recipe, [*(run.prompts if learns else ()), *run.questions], run.tokenizer)
+    require_usable(run.recipe, itertools.chain(run.prompts if learns else (), run.questions), run.tokenizer)
     if learns:
         require_a_batch(run.recipe, len(run.prompts))
     if learns and run.learned_questions:
@@ -51,7 +52,7 @@ def require_a_batch(recipe: Recipe, prompts: int) -> None:
         )
 
 
-def require_usable(recipe: Recipe, prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase) -> None:
+def require_usable(recipe: Recipe, prompts: Iterable[Prompt], tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ``InputError`` for a recipe or a model that cannot be used, and for prompts that leave no room."""
     for signal in signals_of(recipe):
         get_signal(signal)
@@ -59,12 +60,15 @@ def require_usable(recipe: Recipe, prompts: Sequence[Prompt], tokenizer: PreTrai
     if recipe.model.engine == "vllm":
         require_vllm()
     context = configured_context_length(load_model_config(recipe.model))
-    lengths = [len(render(prompt, tokenizer, recipe.render).token_ids) for prompt in prompts]
-    too_long = [number for number, length in enumerate(lengths) if context is not None and length >= context]
+    first, count, too_long = "", 0, 0
+    for prompt in prompts:
+        count += 1
+        length = len(render(prompt, tokenizer, recipe.render).token_ids)
+        if context is not None and length >= context:
+            first = first or f"prompt {prompt.id!r} has {length} tokens"
+            too_long += 1
     if too_long:
-        first = too_long[0]
         raise InputError(
-            f"prompt {prompts[first].id!r} has {lengths[first]} tokens and the model's context {context}, which leaves"
-            f" no room for an answer ({len(too_long)} of {len(prompts)} prompts are too long): shorten or remove them,"
-            " or choose a model with a longer context"
+            f"{first} and the model's context {context}, which leaves no room for an answer ({too_long} of {count}"
+            " prompts are too long): shorten or remove them, or choose a model with a longer context"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -29,8 +31,10 @@ def held_out(run: Run, prompt_ids: Iterable[str]) -> list[str]:
 
     Chosen by the digest of their ids, so that the choice depends on neither order nor resume.
     """
-    order = sorted(prompt_ids, key=lambda prompt_id: digest([run.recipe.seed, prompt_id]))
-    return order[: held_out_count(run.recipe.selection, len(order))]
+    numbers = itertools.count()
+    keyed = ((digest([run.recipe.seed, prompt_id]), next(numbers), prompt_id) for prompt_id in prompt_ids)
+    order = [prompt_id for _, _, prompt_id in heapq.nsmallest(run.recipe.selection.prompts, keyed)]
+    return order[: held_out_count(run.recipe.selection, next(numbers))]
 
 
 def held_out_count(selection: SelectionConfig, prompts: int) -> int:

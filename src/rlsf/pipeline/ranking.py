@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rlsf.answers.token_text import TokenText
 from rlsf.confidence import Signal, get_signal
-from rlsf.files import atomic_path
-from rlsf.pipeline.context import Run
+from rlsf.pipeline.context import Run, require_sampled_prompts
 from rlsf.pipeline.judging import judge_stage, read_judgements
 from rlsf.pipeline.manifest import Manifest, finished, require
-from rlsf.pipeline.sampling import read_traces
+from rlsf.pipeline.sampling import read_shard
 from rlsf.pipeline.served import require_servable
-from rlsf.preferences import rank
-from rlsf.prompts import render
+from rlsf.pipeline.shards import prompts_of_shards, shard_paths
+from rlsf.pipeline.table_file import writing_rows
+from rlsf.preferences import PREFERENCE_SCHEMA, RankingReport, rank_prompt
+from rlsf.preferences.pairs import Pair
+from rlsf.preferences.table import pairs_to_table
+from rlsf.prompts import Prompt, render
 from rlsf.traces import Trace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-#: A value for each trace of each prompt, None where there is none.
-Values = Sequence[Sequence[float | None]]
+#: A value for each trace of a prompt, None where there is none.
+Values = Sequence[float | None]
+#: The confidences of the traces of a prompt, and the raw values behind them.
+Measure = Callable[[Sequence[Trace]], tuple[Values, Values]]
+#: A trace, its confidence, and the raw value behind that.
+MeasuredTrace = tuple[Trace, float | None, float | None]
+_PAIRS_AT_A_TIME = 256
 PAIRS = "pairs.parquet"
 CONFIDENCES = "confidences.parquet"
 
@@ -73,59 +81,98 @@ def rank_stage(run: Run, round_: int) -> Manifest:
     done = finished(folder, "rank", inputs)
     if done is not None:
         return done
-    traces = list(read_traces(run.folder.traces(round_)))
-    measured, raw = _judged(run, round_, traces) if recipe.judge else _measured(run, round_, traces)
-    texts = {prompt.id: render(prompt, run.tokenizer, recipe.render).text for prompt in run.prompts}
-    pairs, report = rank(traces, measured, recipe.ranking, texts)
+    require_sampled_prompts(sampled, run)
+    report = _rank(run, round_, folder, sampled.counts["prompts"])
     if report.without_confidence:
         judging = "the judge" if recipe.judge else recipe.signal
         run.progress.warn(
             f"{run.title('rank', round_)}: {report.without_confidence} of {report.traces} traces have an answer for"
             f" which {judging} has no value; they count as ranking.without_answer={recipe.ranking.without_answer}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / PAIRS, pairs)
-    _write(folder / CONFIDENCES, _confidence_table(traces, measured, raw))
     manifest = Manifest("rank", inputs, asdict(report))
     manifest.write(folder)
     run.metrics.record({"event": "ranking", "round": round_, **asdict(report)})
     return manifest
 
 
-def _measured(run: Run, round_: int, traces: Sequence[Sequence[Trace]]) -> tuple[Values, Values]:
-    """The signal's confidences of the traces of each prompt, and its raw values."""
-    signal = get_signal(run.recipe.signal)
-    measured, raw = [], []
-    with run.progress.stage(run.title("rank", round_), len(traces)) as advance:
-        for group in traces:
-            measured.append(confidences(group, signal, run.tokenizer))
-            raw.append([signal.raw(trace, _pieces_for(signal, trace, run.tokenizer)) for trace in group])
-            advance(1)
-    return measured, raw
+def _rank(run: Run, round_: int, folder: Path, prompts: int) -> RankingReport:
+    """Write pairs and confidences of one prompt after the other; none are held but those of a few prompts."""
+    measure = _judged(run, round_) if run.recipe.judge else _measured(run)
+    config, report = run.recipe.ranking, RankingReport()
+    with (
+        run.progress.stage(run.title("rank", round_), prompts) as advance,
+        writing_rows(folder / PAIRS, PREFERENCE_SCHEMA) as write_pairs,
+        writing_rows(folder / CONFIDENCES, CONFIDENCE_SCHEMA) as write_confidences,
+    ):
+        pairs = _PairWriter(run, write_pairs)
+        for path, asked in prompts_of_shards(shard_paths(run.folder.traces(round_)), run.prompts):
+            measured: list[MeasuredTrace] = []
+            for prompt, traces in zip(asked, read_shard(path), strict=True):
+                values, raw = measure(traces)
+                measured += zip(traces, values, raw, strict=True)
+                found, of_prompt = rank_prompt(traces, values, config)
+                pairs.add(prompt, found)
+                report += of_prompt
+                advance(1)
+            write_confidences(_confidence_table(measured))
+        pairs.flush()
+    return report
 
 
-def _judged(run: Run, round_: int, traces: Sequence[Sequence[Trace]]) -> tuple[Values, Values]:
-    """The judge's confidences of the traces of each prompt, and the same of raw probabilities."""
-    rows = {(row["prompt_id"], row["index"]): row for row in read_judgements(run.folder.judgements(round_)).to_pylist()}
-    found = [[rows[trace.prompt_id, trace.index] for trace in group] for group in traces]
-    return [[row["confidence"] for row in group] for group in found], [[row["raw"] for row in group] for group in found]
+class _PairWriter:
+    """Makes tables of pairs, a few hundred at a time."""
+
+    def __init__(self, run: Run, write: Callable[[pa.Table], None]) -> None:
+        self._run, self._write = run, write
+        self._pairs: list[Pair] = []
+        self._texts: dict[str, str] = {}
+
+    def add(self, prompt: Prompt, pairs: Sequence[Pair]) -> None:
+        """The pairs of a prompt."""
+        for pair in pairs:
+            if prompt.id not in self._texts:
+                self._texts[prompt.id] = render(prompt, self._run.tokenizer, self._run.recipe.render).text
+            self._pairs.append(pair)
+            if len(self._pairs) >= _PAIRS_AT_A_TIME:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what is held."""
+        self._write(pairs_to_table(self._pairs, self._texts, self._run.recipe.ranking))
+        self._pairs.clear()
+        self._texts.clear()
 
 
-def _confidence_table(traces: Sequence[Sequence[Trace]], measured: Values, raw: Values) -> pa.Table:
+def _measured(run: Run) -> Measure:
+    """The signal's confidences of the traces of a prompt, and its raw values."""
+    signal, tokenizer = get_signal(run.recipe.signal), run.tokenizer
+    return lambda traces: (
+        confidences(traces, signal, tokenizer),
+        [signal.raw(trace, _pieces_for(signal, trace, tokenizer)) for trace in traces],
+    )
+
+
+def _judged(run: Run, round_: int) -> Measure:
+    """The judge's confidences of the traces of a prompt, and the same of raw probabilities; prompts come in order."""
+    judged = read_judgements(run.folder.judgements(round_))
+
+    def measure(traces: Sequence[Trace]) -> tuple[Values, Values]:
+        rows = list(itertools.islice(judged, len(traces)))
+        assert [(row["prompt_id"], row["index"]) for row in rows] == [(one.prompt_id, one.index) for one in traces]
+        return [row["confidence"] for row in rows], [row["raw"] for row in rows]
+
+    return measure
+
+
+def _confidence_table(measured: Iterable[MeasuredTrace]) -> pa.Table:
     rows = [
         {
             "prompt_id": trace.prompt_id,
             "index": trace.index,
             "answer": trace.answer.text if trace.answer else None,
-            "raw": raw_value,
+            "raw": raw,
             "confidence": confidence,
         }
-        for group, values, raw_values in zip(traces, measured, raw, strict=True)
-        for trace, confidence, raw_value in zip(group, values, raw_values, strict=True)
+        for trace, confidence, raw in measured
     ]
     return pa.Table.from_pylist(rows, schema=CONFIDENCE_SCHEMA)
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    with atomic_path(path) as partial:
-        pq.write_table(table, partial, compression="zstd")

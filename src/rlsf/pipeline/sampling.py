@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,40 +18,13 @@ from rlsf.pipeline.answering import find_answers
 from rlsf.pipeline.context import Run, sampling_inputs
 from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.rescored import is_rescored, measuring_engine_for
+from rlsf.pipeline.shards import ShardCounts, cut_prompts, finished_shards, shard_path, shard_paths
 from rlsf.prompts import render
 from rlsf.prompts.prompt import Prompt
 from rlsf.sampling.config import SamplingConfig
 from rlsf.sampling.engine import SamplingRequest
 from rlsf.sampling.pool import engine_for
 from rlsf.traces import Trace, table_to_traces, traces_to_table
-
-#: Under this key a shard says what it was made from.
-STAMP = b"rlsf.inputs"
-
-
-@dataclass(frozen=True, slots=True)
-class ShardCounts:
-    """What one shard holds; shards add up."""
-
-    prompts: int = 0
-    traces: int = 0
-    tokens: int = 0
-    without_answer: int = 0
-    truncated: int = 0
-
-    def __add__(self, other: ShardCounts) -> ShardCounts:
-        mine, theirs = asdict(self), asdict(other)
-        return ShardCounts(**{key: mine[key] + theirs[key] for key in mine})
-
-    @classmethod
-    def of(cls, traces: Sequence[Trace]) -> ShardCounts:
-        return cls(
-            prompts=len({trace.prompt_id for trace in traces}),
-            traces=len(traces),
-            tokens=sum(len(trace.token_ids) for trace in traces),
-            without_answer=sum(trace.answer is None for trace in traces),
-            truncated=sum(trace.truncated for trace in traces),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +63,15 @@ def sample_stage(
         return done
     folder.mkdir(parents=True, exist_ok=True)
     stamp = digest(inputs)
-    tasks = list(_tasks(run, model, prompts, folder, seed, sampling, stamp))
-    kept = {task.path: _read_counts(Path(task.path), stamp) for task in tasks}
-    total = sum((counts for counts in kept.values() if counts), ShardCounts())
-    to_do = [task for task in tasks if kept[task.path] is None]
+    kept = finished_shards(folder, stamp)
+    total, shards = sum(kept.values(), ShardCounts()), len(kept)
+    tasks = _tasks(run, model, prompts, folder, seed, sampling, stamp, kept)
     started = time.monotonic()
     with run.progress.stage(title, len(prompts), total.prompts) as advance:
-        for _, counts in run.pool.map_shards(make_shard, to_do):
-            total += counts
+        for _, counts in run.pool.map_shards(make_shard, tasks):
+            total, shards = total + counts, shards + 1
             advance(counts.prompts)
-    manifest = Manifest("sample", inputs, {**asdict(total), "shards": len(tasks)})
+    manifest = Manifest("sample", inputs, {**asdict(total), "shards": shards})
     run.metrics.record({"event": "sampling", "phase": title, "seconds": time.monotonic() - started, **asdict(total)})
     manifest.write(folder)
     if warns:
@@ -130,15 +102,16 @@ def make_shard(task: ShardTask) -> ShardCounts:
     measuring = measuring_engine_for(task.model, rescored=task.rescored)
     groups = list(measuring.sample(task.requests, task.sampling))
     traces = find_answers(engine, engine.tokenizer, groups, task.choices, task.answer)
-    table = traces_to_table(traces).replace_schema_metadata({STAMP: task.stamp.encode()})
+    counts = ShardCounts.of(traces)
+    table = traces_to_table(traces).replace_schema_metadata(counts.note(task.stamp))
     with atomic_path(Path(task.path)) as partial:
         pq.write_table(table, partial, compression="zstd")
-    return ShardCounts.of(traces)
+    return counts
 
 
 def read_traces(folder: Path) -> Iterator[list[Trace]]:
     """The traces of a stage, one prompt at a time, in the order of the prompts."""
-    for path in sorted(folder.glob("part-*.parquet")):
+    for path in shard_paths(folder):
         yield from read_shard(path)
 
 
@@ -157,17 +130,20 @@ def _tasks(
     seed: int,
     sampling: SamplingConfig,
     stamp: str,
+    kept: Container[Path],
 ) -> Iterator[ShardTask]:
-    size = sampling.shard_prompts
-    for number, start in enumerate(range(0, len(prompts), size)):
-        shard = prompts[start : start + size]
+    """The shards that are not kept, each made when a worker is free for it; prompts of those kept are only read."""
+    for number, shard in enumerate(cut_prompts(prompts, sampling)):
+        path = shard_path(folder, number)
+        if path in kept:
+            continue
         yield ShardTask(
             model=model,
             sampling=sampling,
             answer=run.recipe.answer,
             requests=tuple(requests(run, shard, seed)),
             choices=tuple(prompt.choices for prompt in shard),
-            path=str(folder / f"part-{number:05d}.parquet"),
+            path=str(path),
             stamp=stamp,
             rescored=is_rescored(model, run.recipe),
         )
@@ -177,14 +153,6 @@ def requests(run: Run, prompts: Sequence[Prompt], seed: int) -> Iterator[Samplin
     """Rendered prompts, each with the seed that alone decides its random numbers."""
     for prompt in prompts:
         yield SamplingRequest(prompt.id, render(prompt, run.tokenizer, run.recipe.render).token_ids, seed)
-
-
-def _read_counts(path: Path, stamp: str) -> ShardCounts | None:
-    if not path.exists():
-        return None
-    if (pq.read_schema(path).metadata or {}).get(STAMP) != stamp.encode():
-        return None
-    return ShardCounts.of(table_to_traces(pq.read_table(path)))
 
 
 def _warn(run: Run, title: str, total: ShardCounts) -> None:

@@ -16,15 +16,11 @@ from rlsf.confidence.span import answer_disparity
 from rlsf.errors import InputError
 from rlsf.files import atomic_path, read_json, write_json
 from rlsf.pipeline.folder import OwnedFolder
-from rlsf.pipeline.sampling import STAMP
+from rlsf.pipeline.shards import SHARD_BYTES, STAMP, shard_path, trace_bytes
 from rlsf.recipes.resolve import differences
 from rlsf.traces import Trace, traces_to_table
 
 _SUMMARY = b"rlsf.scored"
-#: Bytes of traces that are held at most, whatever their number.
-_SHARD_BYTES = 128 * 2**20
-#: Bytes of each token (its id and seven statistics), of a token of the prompt, and of a trace without tokens.
-_TOKEN_BYTES, _PROMPT_TOKEN_BYTES, _TRACE_BYTES = 32, 4, 2048
 _DIGEST, _SHORT = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b"), r"\1..."
 
 
@@ -111,7 +107,7 @@ class ScoredFolder(OwnedFolder):
         return summary
 
     def _shard(self, number: int) -> Path:
-        return self.path / f"part-{number:05d}.parquet"
+        return shard_path(self.path, number)
 
 
 def cut_into_shards(traces: Iterable[Trace], most: int) -> Iterator[list[Trace]]:
@@ -123,10 +119,10 @@ def cut_into_shards(traces: Iterable[Trace], most: int) -> Iterator[list[Trace]]
     size = 0
     for trace in traces:
         ends_group = bool(shard) and trace.prompt_id != shard[-1].prompt_id
-        if size >= _SHARD_BYTES or len(shard) >= 2 * most or (ends_group and len(shard) >= most):
+        if size >= SHARD_BYTES or len(shard) >= 2 * most or (ends_group and len(shard) >= most):
             yield shard
             shard, size = [], 0
         shard.append(trace)
-        size += _TOKEN_BYTES * len(trace.token_ids) + _PROMPT_TOKEN_BYTES * len(trace.prompt_token_ids) + _TRACE_BYTES
+        size += trace_bytes(len(trace.token_ids), len(trace.prompt_token_ids))
     if shard:
         yield shard

@@ -17,6 +17,7 @@ from rlsf.files import digest, file_digest
 from rlsf.models.folder import one_line
 from rlsf.pipeline.completions import Completions, read_completions
 from rlsf.pipeline.scoring_config import CompletionColumns
+from rlsf.pipeline.shards import shard_paths
 from rlsf.prompts.fields import Row
 from rlsf.prompts.files import json_rows
 from rlsf.tokenstats.statistics import STATISTIC_NAMES
@@ -149,13 +150,13 @@ def _foreign_id(place: str, token_id: int, vocabulary_size: int) -> InputError:
 
 
 def _files_of(folder: Path) -> list[Path]:
-    if shards := sorted(folder.glob("part-*.parquet")):
+    if shards := shard_paths(folder):
         return shards
     rounds = {path.parent for below in ("round-*", "traces/round-*") for path in folder.glob(f"{below}/part-*.parquet")}
     if len(rounds) > 1:
         raise InputError(f"{folder} has the traces of {len(rounds)} rounds: name one, {min(rounds)} for instance")
     if rounds:
-        return sorted(rounds.pop().glob("part-*.parquet"))
+        return shard_paths(rounds.pop())
     files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
     for kind in ((".parquet",), _LINES):
         if fitting := [entry for entry in files if entry.name.endswith(kind)]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -36,14 +36,21 @@ CONDITIONED_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class ConditioningReport:
-    """Counts: pairs that came in, those with a response too short for a limit, and comparisons that go out."""
+    """Counts: pairs that came in, those with a response too short for a limit, and comparisons that go out.
 
-    pairs: int
-    too_short: int
-    comparisons: int
-    longer_chosen: int
+    Reports of disjoint pairs add up.
+    """
+
+    pairs: int = 0
+    too_short: int = 0
+    comparisons: int = 0
+    longer_chosen: int = 0
     """Pairs whose chosen response has more words than the rejected one."""
-    shorter_chosen: int
+    shorter_chosen: int = 0
+
+    def __add__(self, other: ConditioningReport) -> ConditioningReport:
+        mine, theirs = asdict(self), asdict(other)
+        return ConditioningReport(**{key: mine[key] + theirs[key] for key in mine})
 
 
 def condition_pairs(

@@ -8,7 +8,7 @@ is the whole path wins, so that columns with dots in their names stay reachable.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -27,6 +27,10 @@ class Row:
 
     place: str
     record: Mapping[str, Any]
+
+
+#: Goes through the records of a source from the first one on, each time it is called.
+Rows = Callable[[], Iterator[Row]]
 
 
 class _Absent(Exception):

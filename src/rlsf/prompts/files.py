@@ -39,7 +39,9 @@ def json_rows(path: Path) -> Iterator[Row]:
 
 def csv_rows(path: Path, delimiter: str = ",") -> Iterator[Row]:
     """The rows of a CSV file under the names of its first line; blank lines are skipped."""
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
+    if all(not line.strip() for line in _text_lines(path)):
+        raise _empty(path)
+    reader = csv.reader(_cut_at_line_ends(path), delimiter=delimiter, strict=True)
     header: list[str] = []
     line = 1
     try:
@@ -65,6 +67,12 @@ def question_rows(path: Path) -> Iterator[Row]:
     for number, line in enumerate(_text_lines(path), start=1):
         if line.strip():
             yield Row(f"{path}:{number}", {"question": line.strip()})
+
+
+def _cut_at_line_ends(path: Path) -> Iterator[str]:
+    """The lines of a file, at carriage returns as well, as CSV files have them; not at those within ``\\r\\n``."""
+    for line in _text_lines(path):
+        yield from io.StringIO(line, newline="")
 
 
 def _header(cells: list[str], place: str, delimiter: str) -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from rlsf.errors import InputError, near_names
 from rlsf.prompts.config import PromptConfig
-from rlsf.prompts.fields import Row
+from rlsf.prompts.fields import Row, Rows
 from rlsf.prompts.files import csv_rows, json_rows, question_rows
 from rlsf.prompts.presets import PRESETS, find_preset
 from rlsf.prompts.tables import folder_rows, hub_rows, parquet_rows
@@ -66,8 +67,11 @@ def with_defaults(config: PromptConfig, *, evaluation: bool) -> PromptConfig:
     )
 
 
-def open_rows(config: PromptConfig) -> Iterator[Row]:
-    """The records of ``config.path``; raises ``InputError`` where there are none to read."""
+def open_rows(config: PromptConfig) -> Rows:
+    """The records of ``config.path``, to be gone through as often as is wanted.
+
+    Raises ``InputError`` where there are none to read; that of a file comes when it is gone through.
+    """
     name = config.path or ""
     path = _local_path(name)
     if path is None:
@@ -77,7 +81,7 @@ def open_rows(config: PromptConfig) -> Iterator[Row]:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(f"{path}: unknown suffix {path.suffix!r}: use {', '.join(READERS)}")
-    return reader(path)
+    return partial(reader, path)
 
 
 def _local_path(text: str) -> Path | None:

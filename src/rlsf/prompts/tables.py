@@ -3,29 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlsf.errors import InputError, near_names
-from rlsf.prompts.fields import Row
+from rlsf.prompts.fields import Row, Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
     from datasets import Dataset
 
 
-class _Columns:
-    """Columns by name, each read at first use."""
+#: Rows of a column that are held at a time, and bytes of a file that are read at a time.
+_ROWS = 1024
+_BUFFER = 2**18
 
-    def __init__(self, names: Sequence[str], read: Callable[[str], pa.ChunkedArray]) -> None:
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Consecutive values of a column, the first of which is that of row ``start``."""
+
+    start: int
+    values: pa.Array | pa.ChunkedArray
+
+    def __contains__(self, index: int) -> bool:
+        return self.start <= index < self.start + len(self.values)
+
+
+class _Columns:
+    """Columns by name, each read at first use and then piece by piece, as the rows are gone through."""
+
+    def __init__(self, names: Sequence[str], read: Callable[[str, int], _Piece]) -> None:
         self.names = tuple(names)
         self._read = read
-        self._loaded: dict[str, pa.ChunkedArray] = {}
+        self._held: dict[str, _Piece] = {}
 
     def value(self, name: str, index: int) -> Any:
-        if name not in self._loaded:
-            self._loaded[name] = self._read(name)
-        return self._loaded[name][index].as_py()
+        piece = self._held.get(name)
+        if piece is None or index not in piece:
+            piece = self._held[name] = self._read(name, index)
+        return piece.values[index - piece.start].as_py()
 
 
 class _Record(Mapping[str, Any]):
@@ -55,34 +75,60 @@ def parquet_rows(path: Path) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    def read(name: str) -> pa.ChunkedArray:
-        try:
-            return parquet.read(columns=[name]).column(name)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path}: column {name!r} is damaged ({_one_line(error)})") from error
-
     try:
-        parquet = pq.ParquetFile(path)
+        parquet = pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
     except PermissionError as error:
         raise InputError(f"{path}: not allowed to read this file: mend its permissions") from error
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a Parquet file ({_one_line(error)})") from error
-    columns = _Columns(parquet.schema_arrow.names, read)
-    return _rows(str(path), columns, parquet.metadata.num_rows)
+    columns: dict[str, _ParquetColumn] = {}
+
+    def read(name: str, index: int) -> _Piece:
+        if name not in columns:
+            columns[name] = _ParquetColumn(parquet, name)
+        try:
+            return columns[name].piece(index)
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{path}: column {name!r} is damaged ({_one_line(error)})") from error
+
+    return _rows(str(path), _Columns(parquet.schema_arrow.names, read), parquet.metadata.num_rows)
+
+
+class _ParquetColumn:
+    """A column of a Parquet file, piece by piece; to go back is to begin again."""
+
+    def __init__(self, parquet: pq.ParquetFile, name: str) -> None:
+        self._parquet, self._name = parquet, name
+        self._begin()
+
+    def _begin(self) -> None:
+        self._next = 0
+        self._batches = self._parquet.iter_batches(_ROWS, columns=[self._name])
+
+    def piece(self, index: int) -> _Piece:
+        if index < self._next:
+            self._begin()
+        while True:
+            values = next(self._batches).column(self._name)
+            start, self._next = self._next, self._next + len(values)
+            if index < self._next:
+                return _Piece(start, values)
 
 
 def dataset_rows(name: str, dataset: Dataset) -> Iterator[Row]:
     """The rows of a loaded ``datasets.Dataset``."""
+    columns: dict[str, Any] = {}
 
-    def read(column: str) -> pa.ChunkedArray:
-        table: Any = dataset.select_columns([column]).with_format("arrow")[:]
-        return table.column(column)
+    def read(column: str, index: int) -> _Piece:
+        if column not in columns:
+            columns[column] = dataset.select_columns([column]).with_format("arrow")
+        return _Piece(index, columns[column][index : index + _ROWS].column(column))
 
     return _rows(name, _Columns(dataset.column_names, read), dataset.num_rows)
 
 
-def folder_rows(folder: Path, subset: str | None, split: str | None) -> Iterator[Row]:
-    """The rows of a folder written by ``save_to_disk``, or of a folder of data files."""
+def folder_rows(folder: Path, subset: str | None, split: str | None) -> Rows:
+    """The rows of a folder written by ``save_to_disk``, or of a folder of data files; it is loaded once."""
     from datasets import load_dataset, load_from_disk
 
     if any((folder / marker).is_file() for marker in ("dataset_dict.json", "dataset_info.json", "state.json")):
@@ -92,14 +138,14 @@ def folder_rows(folder: Path, subset: str | None, split: str | None) -> Iterator
     return _loaded_rows(name, load, split)
 
 
-def hub_rows(name: str, subset: str | None, split: str | None) -> Iterator[Row]:
-    """The rows of a dataset on the hub, downloaded or from the local cache."""
+def hub_rows(name: str, subset: str | None, split: str | None) -> Rows:
+    """The rows of a dataset on the hub, downloaded or from the local cache; it is loaded once."""
     from datasets import load_dataset
 
     return _loaded_rows(name, lambda: load_dataset(name, subset, split=split), split)
 
 
-def _loaded_rows(name: str, load: Callable[[], Any], split: str | None) -> Iterator[Row]:
+def _loaded_rows(name: str, load: Callable[[], Any], split: str | None) -> Rows:
     from datasets import Dataset, DatasetDict
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
@@ -120,7 +166,7 @@ def _loaded_rows(name: str, load: Callable[[], Any], split: str | None) -> Itera
         split, loaded = _pick_split(name, {str(key): value for key, value in loaded.items()}, split)
     if not isinstance(loaded, Dataset):
         raise InputError(f"cannot read {name!r}: expected a datasets.Dataset, found {type(loaded).__name__}")
-    return dataset_rows(f"{name}[{split}]" if split else name, loaded)
+    return partial(dataset_rows, f"{name}[{split}]" if split else name, loaded)
 
 
 def _pick_split(name: str, splits: Mapping[str, Dataset], split: str | None) -> tuple[str, Dataset]:
