@@ -10,12 +10,13 @@ from rich.syntax import Syntax
 
 from rlsf.cli.interrupt import resumed_by
 from rlsf.cli.labels import say_labels
+from rlsf.cli.launching import LaunchOptions
 from rlsf.cli.options import Overrides, RecipeOptions, RunOptions, Workers
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.resolve import to_yaml
 from rlsf.sampling.executor import ExecutorOptions
 
-_RECIPE, _WHERE, _WORKERS = RecipeOptions(), RunOptions(), ExecutorOptions()
+_RECIPE, _WHERE, _WORKERS, _LAUNCHING = RecipeOptions(), RunOptions(), ExecutorOptions(), LaunchOptions()
 
 
 def run(
@@ -23,13 +24,15 @@ def run(
     options: RecipeOptions = _RECIPE,
     where: RunOptions = _WHERE,
     workers: Workers = _WORKERS,
+    launching: LaunchOptions = _LAUNCHING,
 ) -> None:
     """Measure, sample, rank, train, measure again, and report: prompts to a better calibrated model."""
     recipe = where.recipe(options, overrides)
     if where.dry_run:
         print_recipe(recipe)
     else:
-        run_recipe(recipe, where.folder(recipe), resume=where.resume, workers=workers)
+        folder = where.folder(recipe)
+        run_recipe(recipe, folder, resume=where.resume, workers=workers, launching=launching)
 
 
 def run_recipe(
@@ -39,6 +42,7 @@ def run_recipe(
     resume: bool,
     go_on: Sequence[object] = (),
     workers: ExecutorOptions = _WORKERS,
+    launching: LaunchOptions = _LAUNCHING,
 ) -> None:
     """Run every stage in ``output``, then print the table and where the report is.
 
@@ -52,8 +56,9 @@ def run_recipe(
     console = Console()
     say_labels(recipe)
     run = Run(recipe, RunFolder(output), executor=workers)
+    run.launcher = launching.launcher(recipe)
     preflight(run, trains=True)
-    go_on = go_on or ("rlsf", "run", "--resume", "--output", output, *workers.arguments())
+    go_on = go_on or ("rlsf", "run", "--resume", "--output", output, *workers.arguments(), *launching.arguments())
     with resumed_by(*go_on), run.open(resume=resume) as opened:
         summary = run_all(opened)
         show_summary(summary, console)

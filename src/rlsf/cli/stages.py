@@ -15,6 +15,7 @@ from rich.console import Console
 
 from rlsf.cli.interrupt import resumed_by
 from rlsf.cli.labels import say_labels
+from rlsf.cli.launching import LaunchOptions
 from rlsf.cli.options import Overrides, RecipeOptions, RunOptions, Workers
 from rlsf.cli.reopen import reopen, require_stages, split_folder
 from rlsf.cli.reward_accuracy import show_reward_accuracy
@@ -23,7 +24,7 @@ from rlsf.errors import InputError
 from rlsf.recipes.resolve import merge, parse_overrides
 from rlsf.sampling.executor import ExecutorOptions
 
-_RECIPE, _WHERE, _WORKERS = RecipeOptions(), RunOptions(), ExecutorOptions()
+_RECIPE, _WHERE, _WORKERS, _LAUNCHING = RecipeOptions(), RunOptions(), ExecutorOptions(), LaunchOptions()
 RankingOverrides = Annotated[
     str,
     Parameter(
@@ -100,7 +101,7 @@ def rank(folder: Path, /, *overrides: RankingOverrides, workers: Workers = _WORK
         _say(f"{manifest.counts['pairs']} pairs in {run.folder.preferences(1)}")
 
 
-def train(folder: Path, /, *overrides: TrainingOverrides) -> None:
+def train(folder: Path, /, *overrides: TrainingOverrides, launching: LaunchOptions = _LAUNCHING) -> None:
     """Fine-tune the policy on the preference pairs, online, or on dialogues; goes on from the last checkpoint.
 
     Parameters
@@ -115,7 +116,9 @@ def train(folder: Path, /, *overrides: TrainingOverrides) -> None:
     from rlsf.pipeline.run import warm_up
     from rlsf.pipeline.training import train_stage
 
-    with resumed_by("rlsf", "train", folder), reopen(folder, parse_overrides(overrides), _FROM_TRAINING) as run:
+    go_on = resumed_by("rlsf", "train", folder, *launching.arguments())
+    with go_on, reopen(folder, parse_overrides(overrides), _FROM_TRAINING) as run:
+        run.launcher = launching.launcher(run.recipe)
         say_labels(run.recipe)
         if run.recipe.rounds > 1:
             section = "training" if run.recipe.introspection is None else "introspection"

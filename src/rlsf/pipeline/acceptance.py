@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlsf.acceptance.closed_form import best_threshold, loop_accuracy, mean_rounds, rates_at
@@ -16,11 +15,15 @@ from rlsf.models.reward_model import load_reward_model
 from rlsf.pipeline.attempts import acceptance_config
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.judged import acceptance_scores, base_model, own_acceptance_model
+from rlsf.pipeline.launching import trained
 from rlsf.pipeline.manifest import Manifest, finished, require
 from rlsf.pipeline.records import RECORDS, records_stage
 from rlsf.pipeline.reward_modelling import split_pairs
 from rlsf.pipeline.training import by_difference
 from rlsf.sampling.randomness import derived_seed
+
+if TYPE_CHECKING:
+    from rlsf.training import TrainingResult
 
 STAGE = "acceptance"
 #: Beside the acceptance model: who accepts, from which score on, and what that promises.
@@ -45,12 +48,13 @@ def acceptance_stage(run: Run) -> Manifest:
     if done is not None:
         return done
     table = pq.read_table(run.folder.records / RECORDS)
-    learned_from, kept_out = split_pairs(table, config.held_out, run.recipe.seed)
+    _, kept_out = split_pairs(table, config.held_out, run.recipe.seed)
     counts: dict[str, Any] = {"held_out_records": kept_out.num_rows}
     rows = kept_out.to_pylist()
     scores = {"confidence": [row["confidence"] for row in rows]}
     if config.by == "model":
-        counts |= _train(run, learned_from)
+        result = trained(run, train_on_records, 1, folder)
+        counts |= {name: getattr(result, name) for name in ("examples", "too_long", "steps", "learning_rate")}
         scores = {"model": _scores(run, rows), **scores}
     found = {name: _threshold(run, rows, values, tuned=name != config.by) for name, values in scores.items()}
     write_json(run.folder.acceptance / ACCEPTANCE, {"by": config.by, "signal": run.recipe.signal, "scores": found})
@@ -67,17 +71,22 @@ def require_acceptance(run: Run) -> tuple[Manifest, dict[str, Any]]:
     return stage, read_json(run.folder.acceptance / ACCEPTANCE)
 
 
-def _train(run: Run, records: pa.Table) -> dict[str, Any]:
-    """Train the acceptance model; attempts without an answer are left out, since they are never accepted."""
+def train_on_records(run: Run, round_: int) -> TrainingResult:
+    """The training itself, in each process where it is done in several.
+
+    Attempts without an answer are left out, since they are never accepted.
+    """
     from rlsf.training.acceptance import JudgedAttempt, train_acceptance_model
 
     recipe, base, training = run.recipe, base_model(run), acceptance_config(run).training
+    table = pq.read_table(run.folder.records / RECORDS)
+    records, _ = split_pairs(table, acceptance_config(run).held_out, recipe.seed)
     attempts = [
         JudgedAttempt(row["token_ids"], row["right"]) for row in records.to_pylist() if row["answer"] is not None
     ]
     run.before_training()
     with run.progress.stage("acceptance model", training.optimiser_steps(len(attempts))) as advance:
-        result = train_acceptance_model(
+        return train_acceptance_model(
             # An adapter is merged; as for every training, small updates would vanish in bfloat16 weights.
             model=load_model(base.model_copy(update={"dtype": "float32"} if base.dtype == "auto" else {})),
             tokenizer=run.tokenizer if acceptance_config(run).model is None else load_tokenizer(base),
@@ -90,7 +99,6 @@ def _train(run: Run, records: pa.Table) -> dict[str, Any]:
             resume=True,
             progress=by_difference(advance),
         )
-    return {name: getattr(result, name) for name in ("examples", "too_long", "steps", "learning_rate")}
 
 
 def _scores(run: Run, rows: Sequence[dict[str, Any]]) -> list[float]:

@@ -28,6 +28,8 @@ from rlsf.sampling.executor import Executor, ExecutorOptions
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from rlsf.pipeline.launching import Launcher
+
 
 class Run:
     """One run of one recipe in one folder; a context manager that holds the folder and the workers."""
@@ -43,6 +45,8 @@ class Run:
         self.folder = folder
         self.progress = progress or ProgressDisplay()
         self.executor = executor or ExecutorOptions()
+        #: Starts the processes of a training; None: this one trains.
+        self.launcher: Launcher | None = None
         self._exit = ExitStack()
 
     def open(self, *, resume: bool) -> Run:

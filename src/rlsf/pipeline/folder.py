@@ -85,6 +85,11 @@ class OwnedFolder:
         self._lock = stream
         remove_partials(self.path)
 
+    @property
+    def lock_handles(self) -> tuple[int, ...]:
+        """What holds the folder for this process: who inherits it holds the folder as well."""
+        return () if self._lock is None else (self._lock.fileno(),)
+
     def close(self) -> None:
         """Give the folder back."""
         if self._lock is not None:

@@ -24,6 +24,7 @@ from rlsf.introspection.attempts import (
 )
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.dialogues import asker, introspection_config, turn_sampling
+from rlsf.pipeline.launching import trained
 from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.probe import FollowUp, agreement_probe, held_out, surest_of_traces
 from rlsf.pipeline.ranking import confidences
@@ -36,6 +37,8 @@ from rlsf.traces import Trace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from rlsf.training import TrainingResult
 
 EXAMPLES = "examples.parquet"
 EXAMPLE_SCHEMA = pa.schema(
@@ -102,26 +105,39 @@ def examples_stage(run: Run, round_: int, prompts: Sequence[Prompt]) -> Manifest
 
 def train_stage(run: Run, round_: int, examples: Manifest, kept_out: Sequence[str]) -> Manifest:
     """Fine-tune the policy of the round before on this round's examples."""
+    training = introspection_config(run).training
+    inputs = {"examples": examples.digest, "training": training.model_dump(mode="json"), "seed": run.recipe.seed}
+    folder = run.folder.checkpoints(round_)
+    done = finished(folder, "train", inputs)
+    if done is not None:
+        return done
+    if run.launcher is not None:
+        _probe_targets(run, round_, kept_out)  # sampled before the processes read them
+    result = trained(run, train_on_examples, round_, folder)
+    counts = ("examples", "too_long", "steps", "best_step", "learning_rate", "reason")
+    manifest = Manifest("train", inputs, {name: getattr(result, name) for name in counts})
+    manifest.write(folder)
+    return manifest
+
+
+def train_on_examples(run: Run, round_: int) -> TrainingResult:
+    """The training itself; in each process where it is done in several."""
     from rlsf.training import train_weighted
     from rlsf.training.supervised import Example
     from rlsf.training.weighted_sft import RewardedExample
 
     recipe, base, training = run.recipe, run.policy_config(round_), introspection_config(run).training
-    inputs = {"examples": examples.digest, "training": training.model_dump(mode="json"), "seed": recipe.seed}
-    folder = run.folder.checkpoints(round_)
-    done = finished(folder, "train", inputs)
-    if done is not None:
-        return done
+    kept_out = held_out(run, [prompt.id for prompt in run.prompts])
     rows = pq.read_table(run.folder.examples(round_) / EXAMPLES).to_pylist()
     rewarded = [RewardedExample(Example(row["prompt_ids"], row["completion_ids"]), row["reward"]) for row in rows]
     targets = _probe_targets(run, round_, kept_out)
     with run.progress.stage(run.title("train", round_), training.optimiser_steps(len(rewarded))) as advance:
-        result = train_weighted(
+        return train_weighted(
             model=run.model_to_train(base),
             tokenizer=run.tokenizer,
             examples=rewarded,
             config=training,
-            folder=folder,
+            folder=run.folder.checkpoints(round_),
             policy_folder=run.folder.round_policy(round_, recipe.rounds),
             seed=derived_seed(recipe.seed, "train", round_),
             probe=agreement_probe(run, targets, _follow_up(run, round_)) if targets else None,
@@ -129,10 +145,6 @@ def train_stage(run: Run, round_: int, examples: Manifest, kept_out: Sequence[st
             resume=True,
             progress=by_difference(advance),
         )
-    counts = ("examples", "too_long", "steps", "best_step", "learning_rate", "reason")
-    manifest = Manifest("train", inputs, {name: getattr(result, name) for name in counts})
-    manifest.write(folder)
-    return manifest
 
 
 def _dialogues(run: Run, round_: int, prompts: Sequence[Prompt]) -> tuple[list[list[Attempt]], list[str]]:

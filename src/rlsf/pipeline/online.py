@@ -7,26 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 from rlsf.files import digest
 from rlsf.models import model_fingerprint
-from rlsf.pipeline.context import Run, prompts_digest
+from rlsf.pipeline.context import Run
+from rlsf.pipeline.launching import trained
 from rlsf.pipeline.manifest import Manifest, finished, require
 from rlsf.pipeline.probe import agreement_probe, held_out, surest_of_traces
 from rlsf.pipeline.reward_modelling import STAGE as REWARD_MODEL
 from rlsf.pipeline.reward_modelling import own_reward_model
 from rlsf.pipeline.sampling import read_traces, sample_stage
 from rlsf.pipeline.training import by_difference
-from rlsf.prompts import render
+from rlsf.prompts import prompts_digest, render
 from rlsf.prompts.prompt import Prompt
 from rlsf.sampling.randomness import derived_seed
 
 if TYPE_CHECKING:
+    from rlsf.training import TrainingResult
     from rlsf.training.online_config import OnlineConfig
 
 
 def online_stage(run: Run) -> Manifest:
     """Train the policy from rewards of its own completions; the step that is kept is chosen without labels."""
-    from rlsf.training import train_online
-    from rlsf.training.policy import no_progress_bars
-
     recipe, online, base = run.recipe, online_config(run), run.start_config()
     folder = run.folder.checkpoints(1)
     inputs = {
@@ -43,6 +42,23 @@ def online_stage(run: Run) -> Manifest:
     if done is not None:
         return done
     kept_out = held_out(run, [prompt.id for prompt in run.prompts])
+    if run.launcher is not None:
+        probe_targets(run, kept_out)  # sampled before the processes read them
+    result = trained(run, train_on_rewards, 1, folder)
+    counts = ("steps", "best_step", "learning_rate", "reason")
+    learned_from = len(run.prompts) - len(kept_out)
+    manifest = Manifest("train", inputs, {"prompts": learned_from, **{name: getattr(result, name) for name in counts}})
+    manifest.write(folder)
+    return manifest
+
+
+def train_on_rewards(run: Run, round_: int) -> TrainingResult:
+    """The training itself; in each process where it is done in several."""
+    from rlsf.training import train_online
+    from rlsf.training.policy import no_progress_bars
+
+    recipe, online, base = run.recipe, online_config(run), run.start_config()
+    kept_out = held_out(run, [prompt.id for prompt in run.prompts])
     targets = probe_targets(run, kept_out)
     if kept_out and not targets:
         run.progress.warn(
@@ -52,13 +68,13 @@ def online_stage(run: Run) -> Manifest:
     learned_from = [prompt for prompt in run.prompts if prompt.id not in set(kept_out)]
     # TRL loads the model at the start once more where there is a divergence term.
     with no_progress_bars(), run.progress.stage("train", online.optimiser_steps(len(learned_from))) as advance:
-        result = train_online(
+        return train_online(
             model=run.model_to_train(base),
             tokenizer=run.tokenizer,
             rows=training_rows(run, learned_from),
             config=online,
             answer=recipe.answer,
-            folder=folder,
+            folder=run.folder.checkpoints(round_),
             policy_folder=run.folder.policy,
             seed=derived_seed(recipe.seed, "train", 1),
             probe=agreement_probe(run, targets) if targets else None,
@@ -69,12 +85,6 @@ def online_stage(run: Run) -> Manifest:
             reference={"revision": base.revision} if base.revision else {},
             reward_model=own_reward_model(run),
         )
-    counts = ("steps", "best_step", "learning_rate", "reason")
-    manifest = Manifest(
-        "train", inputs, {"prompts": len(learned_from), **{name: getattr(result, name) for name in counts}}
-    )
-    manifest.write(folder)
-    return manifest
 
 
 def online_config(run: Run) -> OnlineConfig:

@@ -16,6 +16,7 @@ from rlsf.models.config import ModelConfig
 from rlsf.models.reward_model import load_reward_model
 from rlsf.pipeline.conditioning import limited_prompts, numbers_of_pairs, pairs_to_learn_from
 from rlsf.pipeline.context import Run
+from rlsf.pipeline.launching import trained
 from rlsf.pipeline.length_bias import measure_length_bias
 from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.ranking import PAIRS
@@ -26,6 +27,7 @@ from rlsf.sampling.randomness import derived_seed
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from rlsf.training import TrainingResult
     from rlsf.training.reward_model_config import RewardModelConfig
 
 STAGE = "reward model"
@@ -33,9 +35,7 @@ STAGE = "reward model"
 
 def reward_model_stage(run: Run) -> Manifest:
     """Train a reward model from the model at the start on the pairs, and measure it on the held-out ones."""
-    from rlsf.training.reward_model import train_reward_model
-
-    made, path = pairs_to_learn_from(run, 1)
+    made, _ = pairs_to_learn_from(run, 1)
     recipe, base, config = run.recipe, run.policy_config(1), reward_model_config(run)
     inputs = {
         "preferences": made.digest,
@@ -47,24 +47,9 @@ def reward_model_stage(run: Run) -> Manifest:
     done = finished(folder, STAGE, inputs)
     if done is not None:
         return done
-    learned_from, _ = split_pairs(pq.read_table(path), config.held_out, recipe.seed)
     ranked = pq.read_table(run.folder.preferences(1) / PAIRS)
     _, kept_out = split_pairs(ranked, config.held_out, recipe.seed)
-    run.before_training()
-    with run.progress.stage(STAGE, config.optimiser_steps(learned_from.num_rows)) as advance:
-        result = train_reward_model(
-            # An adapter is merged; as for every training, small updates would vanish in bfloat16 weights.
-            model=load_model(base.model_copy(update={"dtype": "float32"} if base.dtype == "auto" else {})),
-            tokenizer=run.tokenizer,
-            preferences=learned_from,
-            config=config,
-            folder=folder,
-            reward_folder=run.folder.reward_model,
-            seed=derived_seed(recipe.seed, STAGE),
-            record=lambda event: run.metrics.record({**event, "event": "reward_model"}),
-            resume=True,
-            progress=by_difference(advance),
-        )
+    result = trained(run, train_on_comparisons, 1, folder)
     measured = _measure(run, kept_out) if kept_out.num_rows else None
     counts = ("pairs", "too_long", "steps", "learning_rate")
     manifest = Manifest(
@@ -78,6 +63,30 @@ def reward_model_stage(run: Run) -> Manifest:
     )
     manifest.write(folder)
     return manifest
+
+
+def train_on_comparisons(run: Run, round_: int) -> TrainingResult:
+    """The training itself; in each process where it is done in several."""
+    from rlsf.training.reward_model import train_reward_model
+
+    _, path = pairs_to_learn_from(run, round_)
+    recipe, base, config = run.recipe, run.policy_config(round_), reward_model_config(run)
+    learned_from, _ = split_pairs(pq.read_table(path), config.held_out, recipe.seed)
+    run.before_training()
+    with run.progress.stage(STAGE, config.optimiser_steps(learned_from.num_rows)) as advance:
+        return train_reward_model(
+            # An adapter is merged; as for every training, small updates would vanish in bfloat16 weights.
+            model=load_model(base.model_copy(update={"dtype": "float32"} if base.dtype == "auto" else {})),
+            tokenizer=run.tokenizer,
+            preferences=learned_from,
+            config=config,
+            folder=run.folder.reward_checkpoints,
+            reward_folder=run.folder.reward_model,
+            seed=derived_seed(recipe.seed, STAGE),
+            record=lambda event: run.metrics.record({**event, "event": "reward_model"}),
+            resume=True,
+            progress=by_difference(advance),
+        )
 
 
 def reward_model_config(run: Run) -> RewardModelConfig:

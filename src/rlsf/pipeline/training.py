@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rlsf.pipeline.conditioning import pairs_to_learn_from
 from rlsf.pipeline.context import Run
+from rlsf.pipeline.launching import trained
 from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.probe import agreement_probe, held_out, surest_answers
 from rlsf.pipeline.ranking import CONFIDENCES
+from rlsf.pipeline.table_file import reading_rows
 from rlsf.sampling.randomness import derived_seed
+
+if TYPE_CHECKING:
+    from rlsf.training import TrainingResult
+
+_TEXTS = {"prompt", "chosen", "rejected", "rejected_prompt"}
 
 
 def train_stage(run: Run, round_: int) -> Manifest:
     """Fine-tune the policy of the round before on this round's pairs."""
-    from rlsf.training import keep_reference, train_preferences
-
-    made, path = pairs_to_learn_from(run, round_)
-    recipe, base = run.recipe, run.policy_config(round_)
+    made, _ = pairs_to_learn_from(run, round_)
+    recipe = run.recipe
     inputs = {
         "preferences": made.digest,
         "training": recipe.training.model_dump(mode="json"),
@@ -30,9 +40,21 @@ def train_stage(run: Run, round_: int) -> Manifest:
     done = finished(folder, "train", inputs)
     if done is not None:
         return done
-    pairs = pq.read_table(path)
+    result = trained(run, train_on_pairs, round_, folder)
+    counts = ("pairs", "too_long", "steps", "best_step", "learning_rate", "reason")
+    manifest = Manifest("train", inputs, {name: getattr(result, name) for name in counts})
+    manifest.write(folder)
+    return manifest
+
+
+def train_on_pairs(run: Run, round_: int) -> TrainingResult:
+    """The training itself; in each process where it is done in several."""
+    from rlsf.training import keep_reference, train_preferences
+
+    _, path = pairs_to_learn_from(run, round_)
+    recipe, base, folder = run.recipe, run.policy_config(round_), run.folder.checkpoints(round_)
     targets = probe_targets(run, round_)
-    training_pairs = pairs.filter(pa.array([prompt_id not in targets for prompt_id in pairs["prompt_id"].to_pylist()]))
+    training_pairs = _pairs_without(path, targets)
     if round_ > 1 and recipe.training.reference == "start":
         keep_reference(
             lambda: run.model_to_train(run.start_config()),
@@ -43,7 +65,7 @@ def train_stage(run: Run, round_: int) -> Manifest:
         )
     title = run.title("train", round_)
     with run.progress.stage(title, recipe.training.optimiser_steps(training_pairs.num_rows)) as advance:
-        result = train_preferences(
+        return train_preferences(
             model=run.model_to_train(base),
             tokenizer=run.tokenizer,
             preferences=training_pairs,
@@ -56,10 +78,13 @@ def train_stage(run: Run, round_: int) -> Manifest:
             resume=True,
             progress=by_difference(advance),
         )
-    counts = ("pairs", "too_long", "steps", "best_step", "learning_rate", "reason")
-    manifest = Manifest("train", inputs, {name: getattr(result, name) for name in counts})
-    manifest.write(folder)
-    return manifest
+
+
+def _pairs_without(path: Path, prompt_ids: Iterable[str]) -> pa.Table:
+    """The pairs of all other prompts, by their token ids: nothing that is trained on needs the texts."""
+    names = [name for name in pq.read_schema(path).names if name not in _TEXTS]
+    pairs = pq.read_table(path, columns=names)
+    return pairs.filter(~pc.field("prompt_id").isin(pa.array(list(prompt_ids), pa.string())))
 
 
 def by_difference(advance: Callable[[int], None]) -> Callable[[int, int], None]:
@@ -76,6 +101,13 @@ def by_difference(advance: Callable[[int], None]) -> Callable[[int, int], None]:
 
 def probe_targets(run: Run, round_: int) -> dict[str, str]:
     """Prompts kept out of training for the probe, each with the answer the sampling policy was surest of."""
-    rows = pq.read_table(run.folder.preferences(round_) / CONFIDENCES).to_pylist()
-    surest = surest_answers((row["prompt_id"], row["answer"], row["confidence"]) for row in rows)
-    return {prompt_id: surest[prompt_id] for prompt_id in held_out(run, surest)}
+    path = run.folder.preferences(round_) / CONFIDENCES
+    chosen = set(held_out(run, (prompt_id for prompt_id, _ in _surest(path))))
+    return {prompt_id: answer for prompt_id, answer in _surest(path) if prompt_id in chosen}
+
+
+def _surest(path: Path) -> Iterator[tuple[str, str]]:
+    """The prompts that have an answer with a confidence, each with the surest one, in the order of the file."""
+    rows = (row for table in reading_rows(path) for row in table.to_pylist())
+    for _, of_prompt in itertools.groupby(rows, key=itemgetter("prompt_id")):
+        yield from surest_answers((row["prompt_id"], row["answer"], row["confidence"]) for row in of_prompt).items()

@@ -33,7 +33,8 @@ def require_whole_models(trainer: Any, reason: str) -> None:
     """Raise ``InputError`` where a trainer may cut models over processes, so that one alone cannot run them."""
     if is_cut(trainer):
         raise InputError(
-            f"{reason} need whole models, and {trainer.accelerator.distributed_type} cuts them over processes: train with DDP or in one process"
+            f"{reason} need whole models, and {trainer.accelerator.distributed_type} cuts them over processes: train"
+            " with DDP or in one process"
         )
 
 
