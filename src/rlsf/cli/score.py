@@ -11,9 +11,11 @@ from cyclopts.validators import Number
 from rich.console import Console
 
 from rlsf.cli.interrupt import resumed_by
+from rlsf.cli.options import Workers
 from rlsf.errors import InputError
 from rlsf.pipeline.scoring_config import CompletionColumns, scoring_config
 from rlsf.recipes.resolve import merge, parse_overrides
+from rlsf.sampling.executor import ExecutorOptions
 
 if TYPE_CHECKING:
     from rlsf.pipeline.manifest import Manifest
@@ -28,7 +30,7 @@ ScoringOverrides = Annotated[
     ),
 ]
 AtLeastOne = Annotated[int | None, Parameter(validator=Number(gte=1))]
-_COLUMNS = CompletionColumns()
+_COLUMNS, _WORKERS = CompletionColumns(), ExecutorOptions()
 
 
 def score(
@@ -41,6 +43,7 @@ def score(
     columns: CompletionColumns = _COLUMNS,
     batch_tokens: AtLeastOne = None,
     shard_traces: AtLeastOne = None,
+    workers: Workers = _WORKERS,
 ) -> None:
     """Compute the token statistics of traces that exist, your own or another engine's, by one forward pass each.
 
@@ -86,8 +89,8 @@ def score(
         raise InputError(f"nothing to resume: no scoring was begun in {folder}")
     config = scoring_config(kept, said, layer)
     started, before = time.monotonic(), read_manifest(folder)
-    with resumed_by("rlsf", "score", "--resume", "--output", folder):
-        manifest = score_stage(config, folder, resume=resume)
+    with resumed_by("rlsf", "score", "--resume", "--output", folder, *workers.arguments()):
+        manifest = score_stage(config, folder, resume=resume, executor=workers)
         _summarise(manifest, folder, "before" if before else f"in {time.monotonic() - started:.1f} s")
 
 

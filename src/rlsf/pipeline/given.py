@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from rlsf.answers.config import AnswerConfig
 from rlsf.errors import InputError
-from rlsf.models import eos_token_ids, has_chat_template, load_model_config, load_tokenizer, resolve_device
+from rlsf.models import has_chat_template, load_model_config, load_tokenizer, resolve_device
 from rlsf.pipeline.encoding import TraceEncoder
 from rlsf.pipeline.manifest import MANIFEST
 from rlsf.pipeline.scoring_config import CompletionColumns, ScoringConfig
@@ -27,7 +27,7 @@ from rlsf.pipeline.trace_files import (
 from rlsf.traces import Trace
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 #: Records among whose first traces the text of some is compared with their token ids.
 _LOOKED_AT = 64
@@ -43,14 +43,17 @@ class GivenTraces:
     tokenizer: PreTrainedTokenizerBase
     warnings: tuple[str, ...]
 
-    def read(self, model: PreTrainedModel, skip: int) -> Iterator[Trace]:
-        """The traces after the first ``skip``, without statistics, a few held at a time."""
+    def read(self, eos_ids: Collection[int], skip: int) -> Iterator[Trace]:
+        """The traces after the first ``skip``, without statistics, a few held at a time.
+
+        ``eos_ids`` end a completion of another engine; our own traces say how they ended.
+        """
         if self.files.recorded:
             return read_recorded(self.files, skip)
         encoder = TraceEncoder(
             self.tokenizer,
-            eos_token_ids(model, self.tokenizer),
-            _vocabulary_size(model.config),
+            eos_ids,
+            _vocabulary_size(load_model_config(self.config.model)),
             self.config.answer,
             self.config.chat_arguments,
         )

@@ -87,13 +87,17 @@ class ScoredFolder(OwnedFolder):
 
     def shards(self, stamp: str) -> Iterator[tuple[ShardSummary, dict[str, Any]]]:
         """What the finished shards hold, and how they were scored; nothing of them but their footers is read."""
-        for number in itertools.count():
-            path = self._shard(number)
-            metadata = (pq.read_schema(path).metadata or {}) if path.exists() else {}
-            if metadata.get(STAMP) != stamp.encode():
-                return
-            content = json.loads(metadata[_SUMMARY])
-            yield ShardSummary(**content["summary"]), content["scored_by"]
+        kept = (self.kept_shard(number, stamp) for number in itertools.count())
+        return (shard for shard in itertools.takewhile(lambda shard: shard is not None, kept) if shard)
+
+    def kept_shard(self, number: int, stamp: str) -> tuple[ShardSummary, dict[str, Any]] | None:
+        """The same of one shard, None where it is still to do; workers may have finished later ones before it."""
+        path = self._shard(number)
+        metadata = (pq.read_schema(path).metadata or {}) if path.exists() else {}
+        if metadata.get(STAMP) != stamp.encode():
+            return None
+        content = json.loads(metadata[_SUMMARY])
+        return ShardSummary(**content["summary"]), content["scored_by"]
 
     def write_shard(
         self, number: int, traces: Sequence[Trace], stamp: str, scored_by: Mapping[str, Any]

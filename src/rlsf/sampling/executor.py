@@ -47,6 +47,11 @@ class ExecutorOptions:
     """A running cluster: HOST:PORT of its head, or ``auto`` for that of this machine; ``local`` starts one. By default
     RAY_ADDRESS of the environment, else ``local``."""
 
+    @property
+    def spreads(self) -> bool:
+        """Whether shards are certainly made by other processes than this one."""
+        return self.executor == "ray" or (self.workers or 1) > 1
+
     def arguments(self) -> tuple[str, ...]:
         """These options as they are said on a command line."""
         said = {"--executor": self.executor if self.executor != "local" else None, "--workers": self.workers}

@@ -92,6 +92,8 @@ class RayCluster:
         ray._private.worker.print_to_stdstream = _say_nothing
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if self.is_local:
+            # Ray's own default lets its workers yield to everything else; local processes do not either.
+            os.environ.setdefault("RAY_worker_niceness", "0")
             store = _STORE_BYTES * (workers or os.cpu_count() or 1)
             quiet |= {"num_cpus": workers, "object_store_memory": store, "include_dashboard": False}
         else:
