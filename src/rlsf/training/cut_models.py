@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from accelerate import init_empty_weights
 from accelerate.utils import DistributedType
 from peft import PeftModel
 from transformers import PreTrainedModel
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from rlsf.errors import InputError
 from rlsf.training.checkpoints import checkpoint_path
 
 #: Ways of cutting a model into pieces of which one process alone cannot run a forward pass.
 _CUT = {DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM}
+#: What their checkpoints hold beside the policy.
+_TRACES = {DistributedType.FSDP: "pytorch_model_fsdp*", DistributedType.DEEPSPEED: "global_step*"}
 
 
 def is_cut(trainer: Any) -> bool:
@@ -52,10 +56,28 @@ def require_trainable_in_pieces(section: str, *, adapters: bool, second_model: b
         )
 
 
+def require_same_way(trainer: Any, checkpoint: Path) -> None:
+    """Raise ``InputError`` for a checkpoint that training cut in another way has written: its optimiser cannot be read.
+
+    One from before the first step has none, and serves all.
+    """
+    cut_by = next((kind for kind, pattern in _TRACES.items() if any(checkpoint.glob(pattern))), None)
+    own = trainer.accelerator.distributed_type if is_cut(trainer) else None
+    if cut_by != own and checkpoint != checkpoint_path(trainer.folder, 0):
+        raise InputError(
+            f"{checkpoint} was written {_way(cut_by)}, and training would go on {_way(own)}: launch it as before"
+        )
+
+
+def _way(cut_by: DistributedType | None) -> str:
+    return "with whole models" if cut_by is None else f"by {cut_by.value}"
+
+
 def kept_model(trainer: Any) -> Any:
     """The model that a trainer holds, on the first process; in place of pieces, the checkpoint of the step kept."""
     if not is_cut(trainer):
         return trainer.accelerator.unwrap_model(trainer.model)
+    unset_hf_deepspeed_config()  # or transformers would cut what it loads, and wait for processes that do not
     return trainer.model_class.from_pretrained(checkpoint_path(trainer.folder, trainer.kept_step))
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase, TrainerState
 
 from rlsf.errors import InputError, ResourceError
 from rlsf.training.checkpoints import TRAINER_STATE, checkpoint_path, latest_checkpoint
-from rlsf.training.cut_models import is_cut, kept_model
+from rlsf.training.cut_models import is_cut, kept_model, require_same_way
 from rlsf.training.policy import no_progress_bars, save_policy
 from rlsf.training.selection import Selection
 
@@ -82,6 +82,9 @@ def _run(trainer: Any, start: Path | None, selection: Selection | None) -> Train
         state = TrainerState.load_from_json(str(start / TRAINER_STATE))
         if state.global_step >= state.max_steps or (selection is not None and selection.stopped):
             return state
+        require_same_way(trainer, start)
+        if is_cut(trainer) and not state.global_step:
+            start = None  # its checkpoint holds weights alone, which are those at hand
     try:
         trainer.train(resume_from_checkpoint=None if start is None else str(start))
     except torch.OutOfMemoryError as error:

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import register_package
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from rlsf.errors import ModelError
 from rlsf.training.checkpoints import prune_checkpoints, staged_checkpoint, staging_folder
+from rlsf.training.cut_models import is_cut
 from rlsf.training.selection import Selection
 
 if TYPE_CHECKING:
@@ -78,6 +81,15 @@ class WholeCheckpoints(_Trainer):
         finally:
             self._staging = None
         self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """As transformers does; a policy that training in pieces has kept is read where models are whole, too."""
+        weights = Path(resume_from_checkpoint) / SAFE_WEIGHTS_NAME
+        if is_cut(self) or not weights.is_file():
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        loaded = (model or self.model).load_state_dict(load_file(weights), strict=False)
+        self._issue_warnings_after_load(loaded)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Silent about tied weights, which a checkpoint holds once; anything else missing is damage."""
