@@ -125,14 +125,14 @@ def _going_on(trying: Trying, introspection: IntrospectionConfig, first: Tried) 
     return sum(one is not None and one.reward < introspection.success for one in best) / len(best)
 
 
-def _questions(recipe: Recipe) -> tuple[list[Prompt], list[Prompt]]:
+def _questions(recipe: Recipe) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
     """Prompts to learn from, with gold answers where these are learned from or are all there is to grade by, and
     labelled questions."""
     labelled = recipe.evaluation_data
     questions = load_prompts(labelled, with_gold=True) if labelled else []
     if recipe.prompts.path is None and recipe.prompts.preset is None and questions:
         return [], questions
-    prompts = prompts_to_learn_from(recipe)
+    prompts: Sequence[Prompt] = prompts_to_learn_from(recipe)
     if not recipe.needs_labels and not questions and has_gold(with_defaults(recipe.prompts, evaluation=False)):
         prompts = load_prompts(recipe.prompts, with_gold=True, learned_from=True)
     return prompts, questions
