@@ -120,6 +120,17 @@ def test_branches_begin_with_the_likeliest_tokens_and_go_on_greedily(
             assert (chosen[1:] >= logits[1:].amax(-1) - TOLERANCE).all()
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_drawn_continuation_begins_with_the_likeliest_tokens(
+    engine: Engine, requests: list[SamplingRequest], branches: list[list[Trace]], count: int
+) -> None:
+    config = BRANCHES.model_copy(update={"branches": count, "continuation": "sampled", "temperature": 2.0})
+    drawn = list(engine.sample(requests, config))
+    firsts = [[trace.token_ids[0] for trace in group[:count]] for group in branches]
+    assert [[trace.token_ids[0] for trace in group] for group in drawn] == firsts
+    assert ids_of(drawn) != ids_of([group[:count] for group in branches])
+
+
 def test_every_end_of_sequence_ends_a_trace(model: PreTrainedModel, branches: list[list[Trace]]) -> None:
     ends, met = set(model.generation_config.eos_token_id), set()
     for trace in (trace for group in branches for trace in group):

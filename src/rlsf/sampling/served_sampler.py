@@ -12,6 +12,7 @@ from rlsf.errors import InputError
 from rlsf.models.server_config import ServerConfig
 from rlsf.sampling.config import SamplingConfig
 from rlsf.sampling.connection import RefusedRequest, ServerConnection
+from rlsf.sampling.ending import Endings
 from rlsf.sampling.engine import SamplingRequest, trace_strategy
 from rlsf.sampling.randomness import derived_seed
 from rlsf.sampling.served_completion import (
@@ -22,7 +23,6 @@ from rlsf.sampling.served_completion import (
     read_completion,
 )
 from rlsf.sampling.served_model import ServedModel
-from rlsf.sampling.stopping import decode_text, text_before
 from rlsf.sampling.token_names import TokenNames, prompt_text
 from rlsf.tokenstats import TokenStatistics
 from rlsf.traces import FinishReason, Trace
@@ -55,7 +55,9 @@ class ServedSampler:
     async def traces(self, request: SamplingRequest) -> list[Trace]:
         """All traces of one prompt."""
         indices = range(self.config.branches)
-        if self.config.strategy == "sampling" or self.config.branches == 1:
+        # The likeliest first token is that of greedy decoding, which costs no request of its own.
+        greedy = self.config.branches == 1 and self.config.continuation == "greedy"
+        if self.config.strategy == "sampling" or greedy:
             return list(await asyncio.gather(*(self._trace(request, index, None) for index in indices)))
         try:
             beginnings = await self._beginnings(request)
@@ -86,7 +88,7 @@ class ServedSampler:
         room = self._budget(request) - len(first)
         try:
             completion = None
-            if room and self._end(first) is None:
+            if room and self._endings.find(first) is None:
                 greedy = self.config.strategy == "cot_decoding" and self.config.continuation == "greedy"
                 seed = derived_seed(request.seed, request.prompt_id, index)
                 ids = (*request.token_ids, *first)
@@ -141,7 +143,7 @@ class ServedSampler:
         if completion is not None:
             ids += completion.ids(self.names)
             positions += completion.positions
-        end = self._end(ids)
+        end = self._endings.find(ids)
         count, reason = end or (len(ids), self._reason(completion))
         ids, positions = ids[:count], positions[:count]
         return Trace(
@@ -150,26 +152,14 @@ class ServedSampler:
             strategy=trace_strategy(self.config),
             prompt_token_ids=np.asarray(request.token_ids, dtype=np.int32),
             token_ids=np.asarray(ids, dtype=np.int32),
-            text=text_before(decode_text(self.names.tokenizer, [ids])[0], self.config.stop),
+            text=self._endings.text(ids),
             finish_reason=reason,
             statistics=self._statistics(ids, positions),
         )
 
-    def _end(self, token_ids: Sequence[int]) -> tuple[int, FinishReason] | None:
-        """How many of the tokens belong to the trace and why it ends there, None where nothing ends it.
-
-        Looked for here, whatever the server says: it knows nothing of a branch's first token, nor all of our ids.
-        """
-        ends = (place for place, token in enumerate(token_ids) if token in self.eos_ids)
-        until = next(ends, len(token_ids))
-        if self.config.stop and self._stops(token_ids[:until]):
-            stopped = next(count for count in range(1, until + 1) if self._stops(token_ids[:count]))
-            return stopped, "stop"
-        return None if until == len(token_ids) else (until + 1, "eos")
-
-    def _stops(self, token_ids: Sequence[int]) -> bool:
-        text = decode_text(self.names.tokenizer, [list(token_ids)])[0]
-        return any(stop in text for stop in self.config.stop)
+    @property
+    def _endings(self) -> Endings:
+        return Endings(self.names.tokenizer, self.eos_ids, self.config.stop)
 
     def _reason(self, completion: ServedCompletion | None) -> FinishReason:
         """Why a completion ends of which no token tells: servers may keep the last one to themselves."""
