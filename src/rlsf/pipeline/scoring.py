@@ -74,6 +74,7 @@ def score_stage(
     try:
         return finished(output, "score", inputs) or _score(given, folder, inputs, progress, executor)
     finally:
+        _scorers.clear()
         folder.close()
 
 
@@ -99,7 +100,6 @@ def _score(
                 shards[number] = (summary, scored_by)
                 if executor.spreads:
                     advance(summary.traces)
-        _scorers.clear()
     in_order = [shards[number] for number in sorted(shards)]
     total, scored_by = sum((summary for summary, _ in in_order), ShardSummary()), in_order[-1][1]
     if total.unscored == total.traces:

@@ -8,14 +8,11 @@ import os
 import socket
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlsf.errors import InputError, ResourceError, shortened
 from rlsf.models.config import ModelConfig
 from rlsf.sampling.pool import PROCESS_BYTES, weight_bytes
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 #: Object store of a cluster that is started here, for each worker: the largest shard that is scored, and its copy.
 _STORE_BYTES = 2**28
@@ -29,7 +26,7 @@ def require_ray() -> None:
         raise InputError("--executor ray, and Ray is not installed: pip install 'rlsf[ray]', or use --executor local")
 
 
-def import_ray() -> ModuleType:
+def import_ray() -> Any:
     """Ray, which reports no usage from here on."""
     require_ray()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
