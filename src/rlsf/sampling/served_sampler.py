@@ -68,7 +68,7 @@ class ServedSampler:
     async def _beginnings(self, request: SamplingRequest) -> list[_Beginning]:
         """The K likeliest first tokens, likeliest first (arXiv 2402.10200, section 2)."""
         count = self.config.branches
-        answer = await self._complete(request.token_ids, 1, likeliest=count, greedy=True)
+        answer = await self._complete(request.token_ids, 1, likeliest=max(count, _LIKELIEST), greedy=True)
         if not answer.positions:
             raise UnclearTokens("the server returned no token, where it was asked for the first one")
         position = answer.positions[0]
