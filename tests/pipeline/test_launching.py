@@ -244,6 +244,15 @@ def test_recipes_that_models_in_pieces_cannot_learn(recipe: str, overrides: dict
     require_trainable(resolve("rlsf"), Launcher(("accelerate",), cuts_models=True))
 
 
+def test_a_step_is_divided_before_any_work() -> None:
+    launcher = Launcher(("accelerate",), processes=3)
+    with pytest.raises(InputError, match=r"training\.batch_size=16 cannot be divided among 3 processes"):
+        require_trainable(resolve("rlsf"), launcher)
+    with pytest.raises(InputError, match=r"online\.prompts_per_step x online\.num_generations\)"):
+        require_trainable(resolve("rlif-self-certainty", None, {"online": {"prompts_per_step": 2}}), launcher)
+    require_trainable(resolve("rlsf", None, {"training": {"batch_size": 12}}), launcher)
+
+
 # A whole run
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import sys
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from rlsf.errors import InputError, near_names
 from rlsf.pipeline.launching import Launcher
@@ -49,7 +51,7 @@ def choose_launcher(processes: int | None, accelerate: str | None, launch: str |
     number = () if count is None else ("--num_processes", str(count))
     accelerate_launch = (sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path), *number)
     # Any free port: two runs on a machine do not meet.
-    return Launcher((*accelerate_launch, "--main_process_port", "0"), kind in _CUTTING)
+    return Launcher((*accelerate_launch, "--main_process_port", "0"), kind in _CUTTING, count)
 
 
 def configuration_file(name: str) -> Path:
@@ -89,8 +91,44 @@ def _require_available(kind: str, name: str | None) -> None:
 
 def require_trainable(recipe: Recipe, launcher: Launcher | None) -> None:
     """Raise ``InputError`` where the recipe asks for what the launcher's processes cannot do, before any work."""
-    if launcher is None or not launcher.cuts_models:
+    if launcher is None:
         return
+    trained = list(_trained(recipe))
+    if launcher.processes is not None:
+        _require_divisible(recipe, trained, launcher.processes)
+    if launcher.cuts_models:
+        _require_trainable_in_pieces(recipe, trained)
+
+
+class _Trained(NamedTuple):
+    """A section of a recipe that says how a model is trained on rows."""
+
+    section: str
+    config: Any
+
+
+def _trained(recipe: Recipe) -> Iterator[_Trained]:
+    if recipe.reward_model is not None:
+        yield _Trained("reward_model", recipe.reward_model)
+    if recipe.acceptance is not None:
+        yield _Trained("acceptance.training", recipe.acceptance.training)
+    elif recipe.introspection is not None:
+        yield _Trained("introspection.training", recipe.introspection.training)
+    elif recipe.online is None and recipe.reward_model is None:
+        yield _Trained("training", recipe.training)
+
+
+def _require_divisible(recipe: Recipe, trained: Sequence[_Trained], processes: int) -> None:
+    from rlsf.training.common_options import passes
+    from rlsf.training.online_options import rollout_passes
+
+    for section, config in trained:
+        passes(config.batch_size, config.device_batch_size, processes, section)
+    if recipe.online is not None:
+        rollout_passes(recipe.online, processes)
+
+
+def _require_trainable_in_pieces(recipe: Recipe, trained: Sequence[_Trained]) -> None:
     from rlsf.training.cut_models import require_trainable_in_pieces
 
     if recipe.online is not None:
@@ -98,15 +136,6 @@ def require_trainable(recipe: Recipe, launcher: Launcher | None) -> None:
             f"recipe {recipe.recipe} trains online, where the policy writes completions with whole models, which FSDP"
             " and DeepSpeed cut: use --accelerate ddp"
         )
-    if recipe.reward_model is not None:
-        require_trainable_in_pieces("reward_model", adapters=recipe.reward_model.lora is not None)
-    elif recipe.acceptance is not None:
-        require_trainable_in_pieces("acceptance.training", adapters=recipe.acceptance.training.lora is not None)
-    elif recipe.introspection is not None:
-        adapters = recipe.introspection.training.lora is not None
-        require_trainable_in_pieces("introspection.training", adapters=adapters)
-    else:
-        training = recipe.training
-        require_trainable_in_pieces(
-            "training", adapters=training.lora is not None, second_model=not training.precompute_reference
-        )
+    for section, config in trained:
+        second_model = not getattr(config, "precompute_reference", True)
+        require_trainable_in_pieces(section, adapters=config.lora is not None, second_model=second_model)

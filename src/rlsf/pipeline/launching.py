@@ -42,6 +42,8 @@ class Launcher:
     command: tuple[str, ...]
     cuts_models: bool = False
     """Whether it is known to train by FSDP or DeepSpeed."""
+    processes: int | None = None
+    """How many it starts, where that is known."""
 
     def line(self, run: Run, training: Training, round_: int, folder: Path) -> tuple[str, ...]:
         """The whole command line."""

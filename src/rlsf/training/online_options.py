@@ -40,7 +40,7 @@ def online_arguments(
     ``weights`` are those of the rewards, ``reference`` how the model at the start is loaded once more where beta is
     not 0. A step's completions are divided among the processes. Raises ``InputError`` for what TRL refuses.
     """
-    device_batch, accumulation = _batches(config, processes)
+    device_batch, accumulation = rollout_passes(config, processes)
     options: dict[str, Any] = {
         **common_options(model, folder, seed),
         "learning_rate": learning_rate(config.learning_rate, config.lora, model),
@@ -86,7 +86,7 @@ def _require_whole_rollouts(arguments: Any) -> None:
         )
 
 
-def _batches(config: OnlineConfig, processes: int) -> tuple[int, int]:
+def rollout_passes(config: OnlineConfig, processes: int) -> tuple[int, int]:
     """Completions per forward pass in a process, and passes per optimiser step."""
     local, remainder = divmod(config.completions_per_step, processes)
     device_batch = min(config.device_batch_size or local, local)
