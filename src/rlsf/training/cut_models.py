@@ -89,8 +89,9 @@ def whole_policy(trainer: Any) -> Iterator[PreTrainedModel | None]:
     """
     first = trainer.is_world_process_zero()
     if not is_cut(trainer):
-        policy = trainer.model
-        yield (policy.get_base_model() if isinstance(policy, PeftModel) else policy) if first else None
+        policy: Any = trainer.model
+        base: Any = policy.get_base_model() if isinstance(policy, PeftModel) else policy
+        yield base if first else None
         return
     weights = trainer.accelerator.get_state_dict(trainer.deepspeed or trainer.model)
     yield _whole(trainer, weights) if first else None

@@ -111,8 +111,8 @@ class WholeCheckpoints(_Trainer):
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)
-        # Under float16 the loss scaler meets infinities by design and skips those steps.
-        if self.accelerator.scaler is None:
+        # Under float16 the loss scaler meets infinities by design and skips those steps; DeepSpeed may not know a norm.
+        if self.accelerator.scaler is None and norm is not None:
             self._require_finite(torch.as_tensor(norm), "gradient")
         return norm
 
