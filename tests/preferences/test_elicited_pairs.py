@@ -47,7 +47,9 @@ class LastNumberEngine:
 
 
 def sampled(tokenizer: PreTrainedTokenizerFast, *texts: str) -> list[Trace]:
-    return [trace_for(i, None, tokens=tokenizer.encode(f"{text} </s>")) for i, text in enumerate(texts)]
+    """Traces in which no answer was looked for yet."""
+    traces = [trace_for(i, None, tokens=tokenizer.encode(f"{text} </s>")) for i, text in enumerate(texts)]
+    return [trace.with_answer(None) for trace in traces]
 
 
 def test_pairs_hold_the_sampled_ids_and_no_answer_prompt(tokenizer: PreTrainedTokenizerFast) -> None:
