@@ -99,3 +99,8 @@ def write_json(path: Path | None, figures: dict[str, Any]) -> None:
     """The figures and the machine, if a file was asked for."""
     if path is not None:
         path.write_text(json.dumps({"machine": machine(), **figures}, indent=2) + "\n")
+
+
+def finished_runs(file: Path | None) -> list[dict[str, Any]]:
+    """The runs that an earlier call has written to ``file``; none where there is no such file."""
+    return json.loads(file.read_text(encoding="utf-8"))["runs"] if file is not None and file.exists() else []

@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 
 from _page import write_tables
-from _shared import options, show, write_json
+from _shared import finished_runs, options, show, write_json
 from recipes import QUESTIONS, TEST, Cells, finished_runs
 from rlsf.demo import MODEL_DIR, write_data
 from rlsf.demo.settings import demo_settings

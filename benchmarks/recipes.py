@@ -24,7 +24,7 @@ import torch
 from rich.console import Console
 
 from _page import write_tables
-from _shared import options, show, write_json
+from _shared import finished_runs, options, show, write_json
 from rlsf.demo import MODEL_DIR, write_data
 from rlsf.demo.settings import demo_settings
 from rlsf.pipeline.context import Run
@@ -223,11 +223,6 @@ TABLES: dict[str, tuple[Sequence[str], Callable[..., list[list[str]]]]] = {
     "reward models": (REWARD_MODELS, reward_models),
     "turns": (TURNS, turns),
 }
-
-
-def finished_runs(file: Path | None) -> list[dict[str, Any]]:
-    """What an earlier call has written."""
-    return json.loads(file.read_text(encoding="utf-8"))["runs"] if file is not None and file.exists() else []
 
 
 #: What ``--quick`` sets, by the section of a recipe.

@@ -34,7 +34,7 @@ from rlsf.training.policy import low_precision
 from rlsf.training.reward_model import keep_reward_model, with_padding
 from rlsf.training.whole_checkpoints import WholeCheckpoints
 
-SECTION = "acceptance.training"
+SECTION = AcceptanceTrainingConfig.place
 
 
 class JudgedAttempt(NamedTuple):

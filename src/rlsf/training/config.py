@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from rlsf.config import Section
+from rlsf.training.passes_config import PassesSection
 
 
 class LoraSection(Section):
@@ -33,8 +33,15 @@ class SelectionConfig(Section):
     """Stop after this many probes without a better one; none: train to the end, keep the best."""
 
 
-class TrainingConfig(Section):
-    """Direct preference optimisation on confidence-ranked pairs (arXiv 2305.18290) and what keeps it stable."""
+class TrainingConfig(PassesSection):
+    """Direct preference optimisation on confidence-ranked pairs (arXiv 2305.18290) and what keeps it stable.
+
+    An objective of TRL's own that ``trainer`` chooses (``loss_type``, ``f_divergence_type`` ...) replaces ours as a
+    whole, the NLL term included.
+    """
+
+    place = "training"
+    trainer_module = "rlsf.training.options"
 
     loss: Literal["sigmoid", "ipo"] = "sigmoid"
     """``ipo`` (arXiv 2310.12036) divides each trace's log-ratio by its length, as TRL does."""
@@ -52,18 +59,6 @@ class TrainingConfig(Section):
     margin_scale: float = Field(default=1.0, ge=0)
     use_weight: bool = False
     """Weigh each pair's preference loss by its confidence gap, normalised to mean one over the data."""
-    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    """Peak learning rate. ``auto``: by the number of weights, 1e-6 from a billion on and more below, and ten times as
-    much for adapters (``rlsf.training.learning_rate``)."""
-    epochs: float = Field(default=1.0, gt=0)
-    max_steps: int | None = Field(default=None, ge=1)
-    """Optimiser steps; overrides ``epochs``."""
-    batch_size: int = Field(default=16, ge=1)
-    """Pairs per optimiser step."""
-    device_batch_size: int | None = Field(default=None, ge=1)
-    """Pairs per forward pass; gradients accumulate up to ``batch_size``. None: the whole batch."""
-    save_every: int = Field(default=50, ge=1)
-    """Optimiser steps between checkpoints."""
     precompute_reference: bool = True
     """Compute the reference log-probabilities once, so that no second model is held in memory."""
     lora: LoraSection | None = None
@@ -74,13 +69,6 @@ class TrainingConfig(Section):
     """What log-ratios are measured against from the second round on: the policy that the round begins with, or, as a
     fixed reference (CORE-PO, arXiv 2505.17454), the model at the very start."""
     selection: SelectionConfig = SelectionConfig()
-    trainer: dict[str, Any] = Field(default_factory=dict)
-    """Options passed untouched to TRL's DPOConfig; they win over everything above. One that chooses an objective of
-    TRL's (``loss_type``, ``f_divergence_type`` ...) replaces ours as a whole, the NLL term included."""
-
-    def optimiser_steps(self, pairs: int) -> int:
-        """Optimiser steps over so many pairs, the trainer options aside."""
-        return self.max_steps or math.ceil(self.epochs * math.ceil(pairs / self.batch_size))
 
     @model_validator(mode="after")
     def _fixed_reference(self) -> TrainingConfig:
@@ -106,22 +94,4 @@ class TrainingConfig(Section):
             raise ValueError(
                 "training.label_smoothing and training.use_margin belong to training.loss=sigmoid: IPO has neither"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _batches_divide(self) -> TrainingConfig:
-        if self.device_batch_size is not None and self.batch_size % self.device_batch_size:
-            raise ValueError(
-                f"training.batch_size={self.batch_size} is not a multiple of"
-                f" training.device_batch_size={self.device_batch_size}: choose a divisor"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _known_trainer_options(self) -> TrainingConfig:
-        if self.trainer:
-            # TRL takes seconds to import; a misspelt option would otherwise be met after hours of sampling.
-            from rlsf.training.options import check_options
-
-            check_options(self)
         return self

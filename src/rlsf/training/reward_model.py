@@ -42,7 +42,7 @@ from rlsf.training.policy import low_precision, no_progress_bars, save_policy
 from rlsf.training.reward_model_config import RewardModelConfig
 from rlsf.training.whole_checkpoints import WholeCheckpoints
 
-_SECTION = "reward_model"
+_SECTION = RewardModelConfig.place
 #: From differences of rewards, chosen less rejected, to the loss of each pair.
 PairLoss = Callable[[torch.Tensor], torch.Tensor]
 

@@ -36,7 +36,7 @@ from rlsf.training.warm_up import SUPERVISED_FACTOR
 from rlsf.training.weighted_sft_config import WeightedSftConfig
 from rlsf.training.whole_checkpoints import WholeCheckpoints
 
-SECTION = "introspection.training"
+SECTION = WeightedSftConfig.place
 WEIGHT = "weight"
 
 
