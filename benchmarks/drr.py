@@ -24,7 +24,7 @@ from rich.console import Console
 
 from _page import write_tables
 from _shared import finished_runs, options, show, write_json
-from recipes import QUESTIONS, TEST, Cells, finished_runs
+from recipes import QUESTIONS, TEST, Cells
 from rlsf.demo import MODEL_DIR, write_data
 from rlsf.demo.settings import demo_settings
 from rlsf.pipeline.acceptance import ACCEPTANCE
