@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -19,6 +20,8 @@ def nodes_of_one_cpu(count: int) -> Iterator[Any]:
     """A cluster of ``count`` nodes (``ray.cluster_utils.Cluster``), whose workers run in them."""
     # Workers on a busy machine are else the last to get any of it.
     os.environ.update(RAY_worker_niceness="0")
+    # Functions of the tests are found by name.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     from rlsf.sampling.ray_cluster import import_ray
 
     ray = import_ray()

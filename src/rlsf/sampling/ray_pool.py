@@ -63,7 +63,8 @@ class RayPool:
     ) -> None:
         if workers != "auto" and workers < 1:
             raise ValueError(f"workers={workers}: at least one")
-        self._cluster, self._model, self._wanted, self._warn = cluster, model, workers, warn
+        self._cluster, self._model, self._warn = cluster, model, warn
+        self._wanted: int | None = None if workers == "auto" else workers
         self._folder = folder.absolute()
         self._token = f".workers{PARTIAL}-{uuid.uuid4().hex}"
         self._size = 0
@@ -126,9 +127,9 @@ class RayPool:
         return bool(waiting or self._busy)
 
     def _connect(self) -> None:
-        self._cluster.connect(None if self._wanted == "auto" else self._wanted)
+        self._cluster.connect(self._wanted)
         self._needs = self._cluster.needs(self._model)
-        if self._wanted == "auto":
+        if self._wanted is None:
             self._size = 1 if self._model.server is not None else self._cluster.require_room(self._needs)
         else:
             self._size = self._wanted
