@@ -62,9 +62,10 @@ class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         """Reference log-probabilities, computed once per distinct trace and kept in the run folder.
 
-        TRL's own way writes them into the user-wide data-set cache; it stays in charge of DeepSpeed's models.
+        TRL's own way writes them into a cache of data sets, which processes need not share. Models are whole here
+        still, also where training will cut them.
         """
-        if self.ld_alpha is not None or self.is_deepspeed_enabled:
+        if self.ld_alpha is not None:
             return super()._precompute_ref_logps(dataset, name, batch_size)
         path = self.folder / REFERENCE
         reference = self._stored_reference(path)
