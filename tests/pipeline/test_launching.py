@@ -244,6 +244,13 @@ def test_recipes_that_models_in_pieces_cannot_learn(recipe: str, overrides: dict
     require_trainable(resolve("rlsf"), Launcher(("accelerate",), cuts_models=True))
 
 
+def test_stage_3_learns_from_examples_alone() -> None:
+    launcher = Launcher(("accelerate",), cuts_models=True, zero_stage=3)
+    with pytest.raises(InputError, match="training does not train by DeepSpeed ZeRO stage 3"):
+        require_trainable(resolve("rlsf"), launcher)
+    require_trainable(resolve("rise-introspection"), launcher)
+
+
 def test_a_step_is_divided_before_any_work() -> None:
     launcher = Launcher(("accelerate",), processes=3)
     with pytest.raises(InputError, match=r"training\.batch_size=16 cannot be divided among 3 processes"):

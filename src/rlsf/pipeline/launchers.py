@@ -43,7 +43,9 @@ def choose_launcher(processes: int | None, accelerate: str | None, launch: str |
     if processes is not None and processes < 1:
         raise InputError(f"--processes={processes}: say how many processes train, 1 at least")
     path = configuration_file(accelerate or "ddp")
-    kind = str(read_config(path).get("distributed_type", "NO"))
+    configuration = read_config(path)
+    kind = str(configuration.get("distributed_type", "NO"))
+    zero_stage = configuration.get("deepspeed_config", {}).get("zero_stage")
     _require_available(kind, accelerate)
     count = processes if processes is not None else _default_processes(path)
     if kind == "MULTI_GPU" and count == 1:
@@ -51,7 +53,7 @@ def choose_launcher(processes: int | None, accelerate: str | None, launch: str |
     number = () if count is None else ("--num_processes", str(count))
     accelerate_launch = (sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path), *number)
     # Any free port: two runs on a machine do not meet.
-    return Launcher((*accelerate_launch, "--main_process_port", "0"), kind in _CUTTING, count)
+    return Launcher((*accelerate_launch, "--main_process_port", "0"), kind in _CUTTING, count, zero_stage)
 
 
 def configuration_file(name: str) -> Path:
@@ -97,7 +99,7 @@ def require_trainable(recipe: Recipe, launcher: Launcher | None) -> None:
     if launcher.processes is not None:
         _require_divisible(recipe, trained, launcher.processes)
     if launcher.cuts_models:
-        _require_trainable_in_pieces(recipe, trained)
+        _require_trainable_in_pieces(recipe, trained, launcher.zero_stage)
 
 
 class _Trained(NamedTuple):
@@ -128,13 +130,18 @@ def _require_divisible(recipe: Recipe, trained: Sequence[_Trained], processes: i
         rollout_passes(recipe.online, processes)
 
 
-def _require_trainable_in_pieces(recipe: Recipe, trained: Sequence[_Trained]) -> None:
+def _require_trainable_in_pieces(recipe: Recipe, trained: Sequence[_Trained], zero_stage: int | None) -> None:
     from rlsf.training.cut_models import require_trainable_in_pieces
 
     if recipe.online is not None:
         raise InputError(
             f"recipe {recipe.recipe} trains online, where the policy writes completions with whole models, which FSDP"
             " and DeepSpeed cut: use --accelerate ddp"
+        )
+    if zero_stage == 3 and recipe.introspection is None:
+        raise InputError(
+            f"recipe {recipe.recipe}: {trained[0].section} does not train by DeepSpeed ZeRO stage 3, under which"
+            " transformers and TRL take every model for one in pieces: use --accelerate fsdp2 or deepspeed-zero2"
         )
     for section, config in trained:
         second_model = not getattr(config, "precompute_reference", True)

@@ -44,6 +44,8 @@ class Launcher:
     """Whether it is known to train by FSDP or DeepSpeed."""
     processes: int | None = None
     """How many it starts, where that is known."""
+    zero_stage: int | None = None
+    """DeepSpeed's, where that is known."""
 
     def line(self, run: Run, training: Training, round_: int, folder: Path) -> tuple[str, ...]:
         """The whole command line."""
