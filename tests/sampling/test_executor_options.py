@@ -11,9 +11,9 @@ from rlsf.errors import InputError
 from rlsf.models.config import ModelConfig
 from rlsf.sampling import EnginePool, ray_cluster
 from rlsf.sampling.executor import ExecutorOptions
-from rlsf.sampling.pool import answered
 from rlsf.sampling.ray_cluster import RayCluster, WorkerNeeds
 from rlsf.sampling.ray_worker import RayWorker, Workplace
+from rlsf.sampling.worker import answered
 
 
 def test_local_processes_unless_said_otherwise(tmp_path: Path) -> None:

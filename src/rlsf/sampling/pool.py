@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import multiprocessing
 import os
-import signal
-import threading
-import traceback
 from collections.abc import Callable, Iterable, Iterator
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import psutil
 
-from rlsf.errors import InputError, ResourceError, RlsfError
+from rlsf.errors import InputError
 from rlsf.models import ModelConfig, check_vocabulary, load_model, load_tokenizer, resolve_device
 from rlsf.models.folder import find_base, find_model
 from rlsf.models.vllm_config import require_vllm
+from rlsf.sampling.worker import Worker
 
 if TYPE_CHECKING:
     from rlsf.sampling.engine import Engine
@@ -29,8 +25,6 @@ if TYPE_CHECKING:
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
 
-#: A worker finds this in its pipe when there is no more to do.
-_NO_MORE = None
 #: Weights larger than this stay in one process.
 _LARGEST_COPY = 2 * 2**30
 #: What a process needs besides the weights: the libraries and a cache.
@@ -108,7 +102,10 @@ def local_engine_for(config: ModelConfig) -> TransformersEngine:
 
 def worker_count_for(config: ModelConfig, requested: int | Literal["auto"]) -> int:
     """How many processes sample from a model: one where what samples has many requests under way at once by itself."""
-    return 1 if config.batches_itself else worker_count(requested, resolve_device(config.device).type)
+    if config.batches_itself:
+        return 1
+    device = resolve_device(config.device).type
+    return worker_count(requested, device, weight_bytes(config) if (requested, device) == ("auto", "cpu") else 0)
 
 
 def worker_count(requested: int | Literal["auto"], device: str, weight_bytes: int = 0) -> int:
@@ -149,7 +146,7 @@ class EnginePool:
         if workers < 1:
             raise ValueError(f"workers={workers}: at least one")
         self._size, self._threads = workers, threads
-        self._workers: list[_Worker] = []
+        self._workers: list[Worker] = []
 
     def __enter__(self) -> EnginePool:
         return self
@@ -188,7 +185,7 @@ class EnginePool:
     def _map(
         self, function: Callable[[Shard], Result], numbered: Iterator[tuple[int, Shard]]
     ) -> Iterator[tuple[int, Result]]:
-        busy: dict[_Worker, int] = {}
+        busy: dict[Worker, int] = {}
         done = False
         try:
             for place, (number, shard) in enumerate(itertools.islice(numbered, self._size)):
@@ -207,111 +204,17 @@ class EnginePool:
             if not done:  # an error, an interrupt, or a caller who lost interest
                 self.close()
 
-    def _worker(self, place: int) -> _Worker:
+    def _worker(self, place: int) -> Worker:
         """The worker at a place, started when it is first needed."""
         if place == len(self._workers):
-            self._workers.append(_Worker(place, self._threads))
+            self._workers.append(Worker(place, self._threads))
         return self._workers[place]
 
 
-def _ready(busy: Iterable[_Worker]) -> list[_Worker]:
+def _ready(busy: Iterable[Worker]) -> list[Worker]:
     """Workers that have answered or died; at least one."""
-    signals: dict[Any, _Worker] = {}
+    signals: dict[Any, Worker] = {}
     for worker in busy:
         signals[worker.connection] = worker
         signals[worker.process.sentinel] = worker
     return list(dict.fromkeys(signals[signal] for signal in wait(list(signals))))
-
-
-class _Worker:
-    """One process and the pipe to it."""
-
-    process: BaseProcess
-    connection: Connection
-
-    def __init__(self, number: int, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(
-            target=_serve, args=(theirs, threads), name=f"rlsf-sampling-{number}", daemon=True
-        )
-        self.process.start()
-        theirs.close()
-
-    def send(self, function: Callable[[Any], Any], shard: Any) -> None:
-        """Give the worker a shard. One that died meanwhile is noticed when its answer is waited for."""
-        with contextlib.suppress(ConnectionError):
-            self.connection.send((function, shard))
-
-    def receive(self, number: int) -> tuple[int, Any]:
-        """The answer to shard ``number``; what the worker raised is raised here."""
-        try:
-            succeeded, answer = self.connection.recv()
-        except (EOFError, ConnectionError):
-            self.process.join()
-            raise ResourceError(_obituary(self.process)) from None
-        if not succeeded:
-            raise answer
-        return number, answer
-
-    def end(self) -> None:
-        """End the process, politely where it is idle, and wait for it."""
-        with contextlib.suppress(ConnectionError):
-            self.connection.send(_NO_MORE)
-        self.connection.close()
-        self.process.terminate()
-        self.process.join()
-        self.process.close()
-
-
-def _obituary(process: BaseProcess) -> str:
-    code = process.exitcode or 0
-    cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-    remedy = "lower sampling.workers or sampling.batch_tokens and resume"
-    return f"the process {process.name} {cause}{hint}: {remedy}"
-
-
-def _serve(connection: Connection, threads: int) -> None:
-    """A worker's life: shards in, answers out, until the pipe or the parent closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    prepare_process(threads)
-    while True:
-        try:
-            task = connection.recv()
-        except EOFError:
-            return
-        if task is _NO_MORE:
-            return
-        connection.send(answered(*task))
-
-
-def prepare_process(threads: int) -> None:
-    """Make this process one of several that compute with ``threads`` threads each."""
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    import torch
-    from tqdm import tqdm
-
-    torch.set_num_threads(threads)
-    # Its own lock is a semaphore of the system, which a worker that is ended would leave behind with a warning.
-    tqdm.set_lock(threading.RLock())
-
-
-def answered(function: Callable[[Any], Any], shard: Any) -> tuple[bool, Any]:
-    """(whether it succeeded, ``function(shard)`` or the error), as a worker sends it back."""
-    try:
-        return True, function(shard)
-    except RlsfError as error:
-        return False, error
-    except Exception as error:  # noqa: BLE001 - the process boundary: whatever it is belongs to the parent
-        error.add_note(f"in a sampling process:\n{traceback.format_exc()}")
-        return False, error
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

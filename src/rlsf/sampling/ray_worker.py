@@ -13,7 +13,7 @@ from typing import Any
 
 import rlsf
 from rlsf.errors import InputError
-from rlsf.sampling.pool import answered, prepare_process
+from rlsf.sampling.worker import answered, prepare_process
 
 #: Seconds in which a network file system must show a file that another machine has just written.
 _PATIENCE = 10.0
