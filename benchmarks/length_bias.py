@@ -133,7 +133,7 @@ def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of heads and batches")
     given = parser.parse_args()
-    bench = Bench(*((24, 12) if given.quick else (100, 100)))
+    bench = Bench(*((24, 12) if given.quick else (50, 60)))
     names = QUICK if given.quick else tuple(VARIANTS)
     rows = []
     for seed in given.seeds:
