@@ -76,7 +76,7 @@ def test_cost_by_hand() -> None:
 
 def test_measuring_alone_asks_once() -> None:
     trial = Trial(prompts=1, tokens=7, sampling_seconds=1.0, pairs=1, lengths=[9], forward_seconds=0.001)
-    cost = estimate_cost(resolve("rlsf"), 0, 10, trial)
+    cost = estimate_cost(resolve("rlsf", None, {"model": {"path": str(MODEL_DIR)}}), 0, 10, trial)
     assert (cost.traces, cost.tokens, cost.pairs, cost.optimiser_steps) == (100, 70, 0, 0)
     assert cost.training_seconds == 0
 

@@ -257,7 +257,7 @@ def test_sections_that_do_not_fit_together() -> None:
         (["acceptance=null"], r"evaluation\.modes: retry needs acceptance"),
         (["acceptance.rejection=' '"], "acceptance.rejection is empty"),
         (["acceptance.rounds=1"], "greater than or equal to 2"),
-        (["acceptance.training.batch_size=6"], "batch_size=6 is not a multiple of device_batch_size=4"),
+        (["acceptance.training.batch_size=6"], r"is not a multiple of acceptance\.training\.device_batch_size=4"),
     ):
         with pytest.raises(InputError, match=message):
             resolve("drr", None, parse_overrides(overrides))

@@ -60,8 +60,8 @@ def acceptance_stage(run: Run) -> Manifest:
     write_json(run.folder.acceptance / ACCEPTANCE, {"by": config.by, "signal": run.recipe.signal, "scores": found})
     counts |= {name: found[config.by][name] for name in ("threshold", "predicted", "auroc")}
     manifest = Manifest(STAGE, inputs, counts)
-    manifest.write(folder)
     run.metrics.record({"event": "threshold", **counts})
+    manifest.write(folder)
     return manifest
 
 

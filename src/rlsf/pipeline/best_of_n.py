@@ -89,14 +89,19 @@ def best_of_n(run: Run, folder: BestOfNFolder, config: BestOfNConfig, *, resume:
 
 @contextlib.contextmanager
 def _opened(run: Run, folder: BestOfNFolder, config: BestOfNConfig, *, resume: bool) -> Iterator[None]:
-    """The folder of ``run``, which may have no model, taken and given back."""
+    """The folder of ``run``, which may have no model, taken and given back; what is refused leaves its settings."""
     folder.open(run.recipe, resume=resume)
+    kept = folder.kept_config()
     try:
         write_json(folder.config_file, config.model_dump(mode="json"))
         if not folder.environment_file.exists():
             write_json(folder.environment_file, describe_environment())
         with run:
             yield
+    except InputError:
+        if kept:
+            write_json(folder.config_file, kept)
+        raise
     finally:
         folder.close()
 

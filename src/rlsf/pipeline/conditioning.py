@@ -61,8 +61,8 @@ def condition_stage(run: Run, round_: int) -> Manifest:
             f" than conditioning.minimum_words={config.minimum_words} words and are compared in no other way"
         )
     manifest = Manifest("condition", inputs, asdict(report))
-    manifest.write(folder)
     run.metrics.record({"event": "conditioning", "round": round_, **asdict(report)})
+    manifest.write(folder)
     return manifest
 
 

@@ -98,8 +98,8 @@ def examples_stage(run: Run, round_: int, prompts: Sequence[Prompt]) -> Manifest
     _write(folder / EXAMPLES, learned)
     counts = _counts(dialogues, learned, introspection.success)
     manifest = Manifest("examples", inputs, {"prompts": len(prompts), **counts})
-    manifest.write(folder)
     run.metrics.record({"event": "examples", "round": round_, **manifest.counts})
+    manifest.write(folder)
     return manifest
 
 

@@ -90,8 +90,8 @@ def rank_stage(run: Run, round_: int) -> Manifest:
             f" which {judging} has no value; they count as ranking.without_answer={recipe.ranking.without_answer}"
         )
     manifest = Manifest("rank", inputs, asdict(report))
-    manifest.write(folder)
     run.metrics.record({"event": "ranking", "round": round_, **asdict(report)})
+    manifest.write(folder)
     return manifest
 
 

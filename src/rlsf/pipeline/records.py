@@ -87,8 +87,8 @@ def records_stage(run: Run) -> Manifest:
         "first_right": sum(row["right"] for row in rows if row["round"] == 1),
     }
     manifest = Manifest("records", inputs, counts)
-    manifest.write(run.folder.records)
     run.metrics.record({"event": "records", **counts})
+    manifest.write(run.folder.records)
     return manifest
 
 
