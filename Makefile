@@ -48,7 +48,7 @@ vllm: $(VLLM_VENV)/.installed ## create .venv-vllm with vLLM's build for process
 
 conformance: vllm ## test every sampling engine in .venv-vllm, vLLM among them
 	$(VLLM_VENV)/bin/python -m pytest -n 0 -q tests/sampling/test_engine_conformance.py tests/sampling/test_vllm_here.py \
-		tests/pipeline/test_vllm_run.py
+		tests/sampling/test_real_server.py tests/pipeline/test_vllm_run.py
 
 test: setup lint ## lint, type-check and run the tests in parallel
 	$(BIN)/python -m pytest -n auto --dist loadgroup -q

@@ -221,6 +221,10 @@ def test_mistakes_in_one_line(sampled: Path, tmp_path: Path, fails: Fails) -> No
             "bord",
         ): r"unknown selector 'bord' \(did you mean",
         ("--model", MODEL_DIR, "--data", tmp_path / "none.jsonl"): r"no such file",
+        (
+            *("--model", MODEL_DIR, "--data", other),
+            *("--model.server.url", "http://localhost:9/v1"),
+        ): r"signal=self_certainty needs .* a server returns the likeliest",
         ("--traces", tmp_path / "none.jsonl"): r"no such file or folder",
         ("--traces", mine): r"have no statistics for self_certainty: say --model, .* or name a column",
         ("--traces", stripped, "--signal", "mean_logprob"): r"have no statistics for mean_logprob: say --model",

@@ -1,15 +1,23 @@
-"""A server of your own against the model in this process: say its address in RLSF_TEST_SERVER.
+"""A real server against the model in this process: vLLM's, where it is installed (`make conformance`), or your own.
 
-vllm serve src/rlsf/demo/sums-1m --dtype float32 --enforce-eager --port 8123
+llama-server -m sums-1m.gguf --port 8123
 RLSF_TEST_SERVER=http://localhost:8123/v1 pytest -n 0 tests/sampling/test_real_server.py
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from itertools import chain
+from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -20,14 +28,52 @@ from rlsf.sampling import OpenAIEngine, SamplingConfig, SamplingRequest, Transfo
 from rlsf.scoring import Scorer
 from rlsf.traces import Trace
 
-URL = os.environ.get("RLSF_TEST_SERVER")
 QUESTIONS = (
     "Q: Tom has 12 apples and buys 30 more. How many apples does he have?\nA:",
     "Q: What is 7 + 8 - 3?\nA:",
     "Q: Anna has 40 books. She gives away 15. How many are left?\n(A) 25\n(B) 30\n(C) 15\n(D) 55\nA:",
     "Q: 5 + 5?\nA:",
 )
-pytestmark = pytest.mark.skipif(URL is None, reason="RLSF_TEST_SERVER names no server")
+#: Seconds until vLLM serves: it imports itself three times.
+START_UP = 600
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    named = os.environ.get("RLSF_TEST_SERVER")
+    if named is None and find_spec("vllm") is None:
+        pytest.skip("RLSF_TEST_SERVER names no server, and vLLM is not installed: make conformance")
+    if named is not None:
+        yield named
+        return
+    log = tmp_path_factory.mktemp("vllm") / "server.log"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = ("--host", "127.0.0.1", "--port", str(port))
+    options = ("--model", str(MODEL_DIR), "--dtype", "float32", "--enforce-eager", "--max-model-len", "512")
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *options, *address]
+    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"}
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
+    try:
+        yield _serving(f"http://127.0.0.1:{port}/v1", process, log)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _serving(url: str, process: subprocess.Popen[bytes], log: Path) -> str:
+    """``url`` once something answers there."""
+    deadline = time.monotonic() + START_UP
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()[-2000:]
+        try:
+            if httpx.get(f"{url}/models").status_code == 200:
+                return url
+        except httpx.TransportError:
+            time.sleep(1)
+    raise AssertionError(f"no server after {START_UP} s: {log.read_text()[-2000:]}")
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +83,8 @@ def local() -> TransformersEngine:
 
 
 @pytest.fixture(scope="module")
-def served() -> OpenAIEngine:
-    config = ModelConfig.model_validate({"path": str(MODEL_DIR), "server": {"url": URL}})
+def served(url: str) -> OpenAIEngine:
+    config = ModelConfig.model_validate({"path": str(MODEL_DIR), "server": {"url": url}})
     return OpenAIEngine(config, load_tokenizer(config))
 
 

@@ -30,6 +30,7 @@ from rlsf.pipeline.sampling import read_shard, require_answers, sample_stage
 from rlsf.pipeline.scoring import score_stage
 from rlsf.pipeline.scoring_config import CompletionColumns, ScoringConfig
 from rlsf.pipeline.selection import Candidates, SelectionSettings, select_stage
+from rlsf.pipeline.served import require_served_signal
 from rlsf.pipeline.shards import shard_paths
 from rlsf.pipeline.trace_files import TraceFiles, find_traces
 from rlsf.prompts import Prompt, has_gold, load_prompts
@@ -110,6 +111,7 @@ def _sampled(run: Run, config: BestOfNConfig) -> Source:
     """Traces that the recipe's model samples for the questions of the data."""
     recipe = run.recipe
     signal, prompts = get_signal(recipe.signal), _questions(recipe)
+    require_served_signal(recipe.model, recipe.signal)
     require_usable(recipe, prompts, run.tokenizer)
 
     def made() -> dict[str, Any]:
