@@ -1,6 +1,6 @@
 """Length bias of reward models: plain Bradley-Terry and response-conditioned, trained on the same pairs.
 
-python benchmarks/length_bias.py [--quick] [--json FILE] [--seeds 0 1 2]
+python benchmarks/length_bias.py [--quick] [--json FILE] [--page docs/length-bias.md] [--seeds 0 1 2]
 
 The bundled model answers generated questions with direct answers and worked solutions; its traces are ranked by the
 confidence of their reasoning, and reward models are trained from it on the pairs. Each is measured on pairs of other
@@ -25,6 +25,7 @@ import pyarrow as pa
 from transformers import PreTrainedModel
 
 from _bundled import Policy, on_cpu
+from _page import write_tables
 from _shared import options, show, write_json
 from rlsf.confidence import get_signal
 from rlsf.demo.tasks import Problem, generate
@@ -57,6 +58,7 @@ VARIANTS: dict[str, tuple[tuple[str, ...], bool]] = {
     "without its chosen half": ((ORDINARY, REJECTED), True),
 }
 QUICK = ("Bradley-Terry, as many steps", "response-conditioned")
+HEADER = ["reward model", "steps", "accuracy", "balanced", "against", "obeys", "limits", "corr."]
 SHARES = ("accuracy", "balanced", "adversarial", "length_accuracy", "limit_accuracy")
 
 
@@ -132,6 +134,7 @@ def _mean(values: Sequence[float | None], form: str) -> str:
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of heads and batches")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="a Markdown page to write the table into")
     given = parser.parse_args()
     bench = Bench(*((24, 12) if given.quick else (50, 60)))
     names = QUICK if given.quick else tuple(VARIANTS)
@@ -141,13 +144,15 @@ def main() -> None:
             rows.append(bench.measured(name, epochs=0.2 if given.quick else 1.0, seed=seed))
             # What is done is kept: the whole takes minutes.
             write_json(given.json, {"conditioning": _report(bench), "runs": rows})
-    first = rows[0]
+    first, found = rows[0], table(rows)
     show(
         f"{first['pairs']} pairs of {len(bench.problems[1])} other questions; the better trace is longer in"
         f" {100 * first['longer_chosen']:.0f} %",
-        ["reward model", "steps", "accuracy", "balanced", "against", "obeys", "limits", "corr."],
-        table(rows),
+        HEADER,
+        found,
     )
+    if given.page is not None:
+        write_tables(given.page, {"length bias": (HEADER, found)})
 
 
 def _report(bench: Bench) -> dict[str, int]:
