@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from rlsf.errors import InputError
 from rlsf.training.common_options import passes
+from rlsf.training.config import TrainingConfig
 from rlsf.training.cut_models import require_trainable_in_pieces
 
 #: Adam, whose moments a resumed training has to find again; the probes keep step 2.
@@ -122,9 +123,10 @@ def reports(folder: Path) -> list[dict[str, Any]]:
     return [report(folder, rank) for rank in range(2)]
 
 
-@given(local=st.integers(1, 64), processes=st.integers(1, 16), device=st.none() | st.integers(1, 64))
-def test_a_step_has_its_rows_however_they_are_divided(local: int, processes: int, device: int | None) -> None:
-    options = passes(local * processes, device, processes, "training")
+@given(rows=st.integers(1, 12), parts=st.integers(1, 12), processes=st.integers(1, 16), whole=st.booleans())
+def test_a_step_has_its_rows_however_they_are_divided(rows: int, parts: int, processes: int, whole: bool) -> None:
+    local, device = rows * parts, None if whole else rows
+    options = passes(TrainingConfig(batch_size=local * processes, device_batch_size=device), processes)
     per_pass, accumulated = options["per_device_train_batch_size"], options["gradient_accumulation_steps"]
     assert per_pass * accumulated * processes == local * processes
     assert per_pass <= (device or math.inf)
@@ -132,7 +134,7 @@ def test_a_step_has_its_rows_however_they_are_divided(local: int, processes: int
 
 def test_a_step_that_cannot_be_divided_is_refused() -> None:
     with pytest.raises(InputError, match=r"training\.batch_size=16 cannot be divided among 3 processes"):
-        passes(16, None, 3, "training")
+        passes(TrainingConfig(batch_size=16), 3)
 
 
 def test_what_pieces_cannot_do_is_refused_by_name() -> None:

@@ -8,12 +8,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from rlsf.errors import InputError, near_names
 from rlsf.pipeline.launching import Launcher
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.resolve import read_config
+from rlsf.training.acceptance_config import AcceptanceTrainingConfig
+from rlsf.training.config import TrainingConfig
+from rlsf.training.reward_model_config import RewardModelConfig
+from rlsf.training.weighted_sft_config import WeightedSftConfig
 
 #: The shipped configurations: names as on the command line, and files.
 SHIPPED = {
@@ -22,6 +25,7 @@ SHIPPED = {
     "deepspeed-zero2": "deepspeed_zero2.yaml",
     "deepspeed-zero3": "deepspeed_zero3.yaml",
 }
+TrainedSection = TrainingConfig | RewardModelConfig | AcceptanceTrainingConfig | WeightedSftConfig
 _CUTTING = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 
 
@@ -102,35 +106,29 @@ def require_trainable(recipe: Recipe, launcher: Launcher | None) -> None:
         _require_trainable_in_pieces(recipe, trained, launcher.zero_stage)
 
 
-class _Trained(NamedTuple):
-    """A section of a recipe that says how a model is trained on rows."""
-
-    section: str
-    config: Any
-
-
-def _trained(recipe: Recipe) -> Iterator[_Trained]:
+def _trained(recipe: Recipe) -> Iterator[TrainedSection]:
+    """The sections of a recipe that say how a model is trained on rows."""
     if recipe.reward_model is not None:
-        yield _Trained("reward_model", recipe.reward_model)
+        yield recipe.reward_model
     if recipe.acceptance is not None:
-        yield _Trained("acceptance.training", recipe.acceptance.training)
+        yield recipe.acceptance.training
     elif recipe.introspection is not None:
-        yield _Trained("introspection.training", recipe.introspection.training)
+        yield recipe.introspection.training
     elif recipe.online is None and recipe.reward_model is None:
-        yield _Trained("training", recipe.training)
+        yield recipe.training
 
 
-def _require_divisible(recipe: Recipe, trained: Sequence[_Trained], processes: int) -> None:
+def _require_divisible(recipe: Recipe, trained: Sequence[TrainedSection], processes: int) -> None:
     from rlsf.training.common_options import passes
     from rlsf.training.online_options import rollout_passes
 
-    for section, config in trained:
-        passes(config.batch_size, config.device_batch_size, processes, section)
+    for config in trained:
+        passes(config, processes)
     if recipe.online is not None:
         rollout_passes(recipe.online, processes)
 
 
-def _require_trainable_in_pieces(recipe: Recipe, trained: Sequence[_Trained], zero_stage: int | None) -> None:
+def _require_trainable_in_pieces(recipe: Recipe, trained: Sequence[TrainedSection], zero_stage: int | None) -> None:
     from rlsf.training.cut_models import require_trainable_in_pieces
 
     if recipe.online is not None:
@@ -140,9 +138,9 @@ def _require_trainable_in_pieces(recipe: Recipe, trained: Sequence[_Trained], ze
         )
     if zero_stage == 3 and recipe.introspection is None:
         raise InputError(
-            f"recipe {recipe.recipe}: {trained[0].section} does not train by DeepSpeed ZeRO stage 3, under which"
+            f"recipe {recipe.recipe}: {trained[0].place} does not train by DeepSpeed ZeRO stage 3, under which"
             " transformers and TRL take every model for one in pieces: use --accelerate fsdp2 or deepspeed-zero2"
         )
-    for section, config in trained:
+    for config in trained:
         second_model = not getattr(config, "precompute_reference", True)
-        require_trainable_in_pieces(section, adapters=config.lora is not None, second_model=second_model)
+        require_trainable_in_pieces(config.place, adapters=config.lora is not None, second_model=second_model)

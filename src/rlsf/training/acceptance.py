@@ -197,10 +197,7 @@ def acceptance_arguments(
         **common_options(model, folder, seed),
         "learning_rate": learning_rate(config.learning_rate, config.lora, model),
         "lr_scheduler_type": "linear",
-        "num_train_epochs": config.epochs,
-        "max_steps": config.max_steps or -1,
-        **passes(config.batch_size, config.device_batch_size, process_count(model), SECTION),
-        "save_steps": config.save_every,
+        **passes(config, process_count(model)),
         "remove_unused_columns": False,
     }
     return make_arguments(TrainingArguments, options, config.trainer, SECTION)

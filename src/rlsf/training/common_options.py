@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from rlsf.errors import InputError, near_names
 from rlsf.training.config import LoraSection
 from rlsf.training.learning_rate import default_learning_rate
+from rlsf.training.passes_config import PassesSection
 
 #: From this many weights on, activations are recomputed in the backward pass to save memory.
 _LARGE_MODEL = 1_000_000_000
@@ -44,20 +45,26 @@ def process_count(model: PreTrainedModel) -> int:
     return PartialState(cpu=model.device.type == "cpu").num_processes
 
 
-def passes(batch_size: int, device_batch_size: int | None, processes: int, section: str) -> dict[str, int]:
-    """The rows of a forward pass in each process, and the passes of an optimiser step, as options of a trainer.
+def passes(config: PassesSection, processes: int) -> dict[str, Any]:
+    """How long a training lasts, its batches and its checkpoints, as options of a trainer.
 
-    A step's rows are divided among the processes, so that it is the same step however many there are. Raises
-    ``InputError`` where they cannot be divided.
+    The rows of an optimiser step are divided among the processes, so that it is the same step however many there are.
+    Raises ``InputError`` where they cannot be divided.
     """
-    local, remainder = divmod(batch_size, processes)
+    local, remainder = divmod(config.batch_size, processes)
     if remainder:
         raise InputError(
-            f"{section}.batch_size={batch_size} cannot be divided among {processes} processes: make it a multiple, or"
-            " use fewer processes"
+            f"{config.place}.batch_size={config.batch_size} cannot be divided among {processes} processes: make it a"
+            " multiple, or use fewer processes"
         )
-    device_batch = math.gcd(local, device_batch_size or local)
-    return {"per_device_train_batch_size": device_batch, "gradient_accumulation_steps": local // device_batch}
+    device_batch = math.gcd(local, config.device_batch_size or local)
+    return {
+        "num_train_epochs": config.epochs,
+        "max_steps": config.max_steps or -1,
+        "per_device_train_batch_size": device_batch,
+        "gradient_accumulation_steps": local // device_batch,
+        "save_steps": config.save_every,
+    }
 
 
 def make_arguments(config_class: Any, options: dict[str, Any], given: Mapping[str, Any], section: str) -> Any:

@@ -48,10 +48,7 @@ def trainer_arguments(config: TrainingConfig, model: PreTrainedModel, folder: Pa
         **common_options(model, folder, seed),
         "beta": config.beta,
         "learning_rate": learning_rate(config.learning_rate, config.lora, model),
-        "num_train_epochs": config.epochs,
-        "max_steps": config.max_steps or -1,
-        **passes(config.batch_size, config.device_batch_size, process_count(model), "training"),
-        "save_steps": config.save_every,
+        **passes(config, process_count(model)),
         "precompute_ref_log_probs": config.precompute_reference,
         "max_length": None,
     }

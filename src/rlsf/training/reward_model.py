@@ -198,10 +198,7 @@ def reward_arguments(config: RewardModelConfig, model: PreTrainedModel, folder: 
         **common_options(model, folder, seed),
         "learning_rate": learning_rate(config.learning_rate, config.lora, model),
         "lr_scheduler_type": "linear",
-        "num_train_epochs": config.epochs,
-        "max_steps": config.max_steps or -1,
-        **passes(config.batch_size, config.device_batch_size, process_count(model), _SECTION),
-        "save_steps": config.save_every,
+        **passes(config, process_count(model)),
         "center_rewards_coefficient": config.centre_rewards or None,
         "max_length": None,
     }

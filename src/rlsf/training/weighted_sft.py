@@ -205,10 +205,7 @@ def weighted_arguments(config: WeightedSftConfig, model: PreTrainedModel, folder
         "warmup_steps": config.warmup_ratio,
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
-        "num_train_epochs": config.epochs,
-        "max_steps": config.max_steps or -1,
-        **passes(config.batch_size, config.device_batch_size, process_count(model), SECTION),
-        "save_steps": config.save_every,
+        **passes(config, process_count(model)),
         **AS_GIVEN,
     }
     return make_arguments(SFTConfig, options, config.trainer, SECTION)
