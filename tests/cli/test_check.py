@@ -247,3 +247,15 @@ def test_every_kind_of_recipe_is_previewed(
     if name == "rise-introspection":
         first, _, _ = shown.partition("test-5-0")
         assert [len(re.findall(rf"^{index}  ", first, re.MULTILINE)) for index in (0, 1)] == [1, 0], "a first attempt"
+
+
+def test_an_acceptance_model_is_said_not_to_be_counted(
+    demo_data: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    data = ("--prompts", demo_data[1], "--eval-data", demo_data[1], "--examples", "1")
+    small = ("--sampling.branches", "2", "--sampling.workers", "1", "--sampling.max-new-tokens", "16")
+    assert execute(["check", "--recipe", "drr", "--model", str(MODEL_DIR), *map(str, (*data, *small))]) == 0
+    shown = capsys.readouterr().out
+    assert "warning: the estimate counts the traces that are measured alone" in shown
+    assert " pairs " not in shown

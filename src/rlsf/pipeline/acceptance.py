@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from rlsf.acceptance.closed_form import best_threshold, loop_accuracy, mean_rounds, rates_at
 from rlsf.evaluation import auroc
 from rlsf.files import read_json, write_json
-from rlsf.models import load_model, load_tokenizer, model_fingerprint
+from rlsf.models import load_tokenizer, model_fingerprint
 from rlsf.models.reward_model import load_reward_model
 from rlsf.pipeline.attempts import acceptance_config
 from rlsf.pipeline.context import Run
@@ -84,11 +84,9 @@ def train_on_records(run: Run, round_: int) -> TrainingResult:
     attempts = [
         JudgedAttempt(row["token_ids"], row["right"]) for row in records.to_pylist() if row["answer"] is not None
     ]
-    run.before_training()
     with run.progress.stage("acceptance model", training.optimiser_steps(len(attempts))) as advance:
         return train_acceptance_model(
-            # An adapter is merged; as for every training, small updates would vanish in bfloat16 weights.
-            model=load_model(base.model_copy(update={"dtype": "float32"} if base.dtype == "auto" else {})),
+            model=run.body_to_train(base),
             tokenizer=run.tokenizer if acceptance_config(run).model is None else load_tokenizer(base),
             attempts=attempts,
             config=training,

@@ -86,6 +86,14 @@ class Run:
         if "pool" in self.__dict__:
             self.pool.let_go()
 
+    def body_to_train(self, config: ModelConfig) -> PreTrainedModel:
+        """The model of ``config`` as the body under a new head, in the place of the one that sampled.
+
+        An adapter is merged; as for every training, small updates would vanish in bfloat16 weights.
+        """
+        self.before_training()
+        return load_model(config.model_copy(update={"dtype": "float32"} if config.dtype == "auto" else {}))
+
     def model_to_train(self, config: ModelConfig) -> PreTrainedModel:
         """The model of ``config``, trainable, in the place of the one that sampled.
 

@@ -36,6 +36,12 @@ class Preview:
     warnings: Sequence[str] = ()
 
 
+NOT_COUNTED = (
+    "the estimate counts the traces that are measured alone, not the records, the acceptance model and the loops of"
+    " acceptance"
+)
+
+
 def preview(recipe: Recipe, examples: int) -> Preview:
     """Try ``recipe`` on its first questions, in this process; writes nothing.
 
@@ -57,11 +63,14 @@ def preview(recipe: Recipe, examples: int) -> Preview:
         return _preview_dialogues(trying, recipe.introspection)
     tried = trying.traces()
     ranked = trying.ranked(tried)
+    # An acceptance model learns from records, of which no pairs are made: what is measured is all that is estimated.
+    learned_from = len(prompts) if recipe.acceptance is None else 0
     return Preview(
         recipe=recipe,
         examples=trying.shown(tried, ranked),
-        cost=estimate_cost(recipe, len(prompts), len(questions), trying.trial_of_pairs(tried, ranked)),
+        cost=estimate_cost(recipe, learned_from, len(questions), trying.trial_of_pairs(tried, ranked)),
         tried=[tried],
+        warnings=[] if recipe.acceptance is None else [NOT_COUNTED],
     )
 
 

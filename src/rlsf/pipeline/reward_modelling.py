@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from rlsf.evaluation.reward_accuracy import RewardAccuracy, ScoredPair, reward_accuracy
 from rlsf.files import digest, write_json
-from rlsf.models import load_model, model_fingerprint
+from rlsf.models import model_fingerprint
 from rlsf.models.config import ModelConfig
 from rlsf.models.reward_model import load_reward_model
 from rlsf.pipeline.conditioning import limited_prompts, numbers_of_pairs, pairs_to_learn_from
@@ -72,11 +72,9 @@ def train_on_comparisons(run: Run, round_: int) -> TrainingResult:
     _, path = pairs_to_learn_from(run, round_)
     recipe, base, config = run.recipe, run.policy_config(round_), reward_model_config(run)
     learned_from, _ = split_pairs(pq.read_table(path), config.held_out, recipe.seed)
-    run.before_training()
     with run.progress.stage(STAGE, config.optimiser_steps(learned_from.num_rows)) as advance:
         return train_reward_model(
-            # An adapter is merged; as for every training, small updates would vanish in bfloat16 weights.
-            model=load_model(base.model_copy(update={"dtype": "float32"} if base.dtype == "auto" else {})),
+            model=run.body_to_train(base),
             tokenizer=run.tokenizer,
             preferences=learned_from,
             config=config,
