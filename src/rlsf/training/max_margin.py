@@ -32,7 +32,7 @@ def hinge_thresholds(objective: Literal["hinge", "margin"]) -> tuple[float, ...]
 
 
 def published_loss(difference: Tensor) -> Tensor:
-    """-p(d), elementwise: -d for d > 0 and -2d else; unbounded below, kept for comparison."""
+    """-p(d), elementwise: -d for d > 0 and -2d else; unbounded below."""
     import torch
 
     return torch.where(difference > 0, -difference, -2 * difference)
@@ -44,5 +44,4 @@ def pair_loss(difference: Tensor, objective: Objective) -> Tensor:
 
     if objective == "logistic":
         return softplus(-difference)
-    hinges = sum((relu(threshold - difference) for threshold in hinge_thresholds(objective)), 0 * difference)
-    return hinges - CEILING if objective == "margin" else hinges
+    return published_loss(difference).clamp(min=-CEILING) if objective == "margin" else relu(1.0 - difference)
