@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from rlsf.sampling.executor import ExecutorOptions
 
 pytest.importorskip("ray", reason="Ray is not installed")
 sys.path.append(str(Path(__file__).parent.parent / "sampling"))
-from ray_nodes import kill_a_node, kill_a_worker, nodes_of_one_cpu
+from ray_nodes import Misfortune, killing_the_doomed_node, nodes_of_one_cpu
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 SHARDS = 24
@@ -51,15 +52,13 @@ def whole(recipe: Recipe, tmp_path: Path) -> Path:
 
 
 class Sabotaged:
-    """A pool during whose work something happens after some of the results."""
+    """A pool whose shards bring a misfortune."""
 
-    def __init__(self, pool: Any, happens: dict[int, Callable[[], None]]) -> None:
-        self._pool, self._happens = pool, happens
+    def __init__(self, pool: Any, misfortune: Callable[[Any], Misfortune]) -> None:
+        self._pool, self._misfortune = pool, misfortune
 
     def map_shards(self, function: Any, shards: Any) -> Iterator[Any]:
-        for count, result in enumerate(self._pool.map_shards(function, shards), 1):
-            yield result
-            self._happens.get(count, lambda: None)()
+        return self._pool.map_shards(self._misfortune(function), enumerate(shards))
 
 
 def require_same(folder: Path, whole: Path) -> None:
@@ -72,13 +71,16 @@ def require_same(folder: Path, whole: Path) -> None:
 
 def test_a_worker_and_a_node_are_lost(cluster: Any, recipe: Recipe, whole: Path, tmp_path: Path) -> None:
     folder, options = tmp_path / "spread", ExecutorOptions(executor="ray", workers=3, ray_address=cluster.address)
+    events = tmp_path / "events"
+    events.mkdir()
     said: list[str] = []
     with Run(recipe, RunFolder(folder), executor=options).open(resume=False) as run:
         run.progress.warn = said.append
-        happens = {3: lambda: kill_a_worker(cluster), 8: lambda: kill_a_node(cluster)}
-        run.__dict__["pool"] = Sabotaged(run.pool, happens)
-        sample_round(run, 1)
-    assert sum(LOST in line for line in said) >= 2, said
+        misfortune = partial(Misfortune, folder=events, spared=cluster.head_node.node_id)
+        run.__dict__["pool"] = Sabotaged(run.pool, misfortune)
+        with killing_the_doomed_node(cluster, events):
+            sample_round(run, 1)
+    assert sum(LOST in line for line in said) == 2, said
     assert len(cluster.worker_nodes) == 1
     require_same(folder, whole)
 

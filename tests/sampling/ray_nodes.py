@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 #: Bytes of each node's object store: the least that Ray takes.
 _STORE_BYTES = 80 * 2**20
@@ -38,21 +40,68 @@ def nodes_of_one_cpu(count: int) -> Iterator[Any]:
         cluster.shutdown()
 
 
-def raylet(node: Any) -> psutil.Process:
-    """The process that a node lives and dies with."""
-    return psutil.Process(node.all_processes["raylet"][0].process.pid)
+def kill_node(cluster: Any, node_id: str) -> None:
+    """SIGKILL for a node, with all that runs on it."""
+    (node,) = (node for node in cluster.list_all_nodes() if node.node_id == node_id)
+    cluster.remove_node(node, allow_graceful=False)
 
 
-def kill_a_worker(cluster: Any) -> None:
-    """SIGKILL for one process that is making a shard."""
-    for node in cluster.list_all_nodes():
-        for process in raylet(node).children(recursive=True):
-            if process.is_running() and "RayWorker.work" in " ".join(process.cmdline()):
-                process.send_signal(signal.SIGKILL)
-                return
-    raise AssertionError("no worker is at work")
+@dataclass(frozen=True, slots=True)
+class Misfortune:
+    """``function`` of numbered shards, where one shard ends its worker and one waits until its node is gone.
+
+    Each happens once, to work that is under way: ``folder`` holds what has happened. From ``node_at`` on, the node
+    ``spared`` makes nothing before another one is doomed, so that none is late for it.
+    """
+
+    function: Callable[[Any], Any]
+    folder: Path
+    spared: str
+    worker_at: int = 3
+    node_at: int = 8
+
+    def __call__(self, numbered: tuple[int, Any]) -> Any:
+        number, shard = numbered
+        if number == self.worker_at and self._first("worker", ""):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number >= self.node_at:
+            here = self._node()
+            if here != self.spared and self._first("node", here):
+                time.sleep(600)
+            while not (self.folder / "node").exists():
+                time.sleep(0.02)
+        return self.function(shard)
+
+    def _node(self) -> str:
+        import ray
+
+        return ray.get_runtime_context().get_node_id()
+
+    def _first(self, name: str, text: str) -> bool:
+        """Whether this is the first to say ``name``; ``text`` is there as soon as the file is."""
+        written = self.folder / f"{name}.{os.getpid()}"
+        written.write_text(text)
+        try:
+            os.link(written, self.folder / name)
+        except FileExistsError:
+            return False
+        return True
 
 
-def kill_a_node(cluster: Any) -> None:
-    """SIGKILL for a node that is not the head, with all that runs on it."""
-    cluster.remove_node(sorted(cluster.worker_nodes, key=lambda node: node.node_id)[0], allow_graceful=False)
+@contextmanager
+def killing_the_doomed_node(cluster: Any, folder: Path) -> Iterator[None]:
+    """Kill the node that ``Misfortune`` names in ``folder``, as soon as it does."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            if (folder / "node").exists():
+                return kill_node(cluster, (folder / "node").read_text())
+
+    with ThreadPoolExecutor(1) as watching:
+        watched = watching.submit(watch)
+        try:
+            yield
+        finally:
+            over.set()
+            watched.result()
