@@ -9,7 +9,7 @@ VLLM_VENV ?= .venv-vllm
 VLLM_VERSION := 0.32.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo figures vllm conformance test lint format coverage clean
+.PHONY: help setup demo figures docs docs-serve vllm conformance test lint format coverage clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,12 @@ figures: setup ## run the demo's first recipe and draw the README's figures from
 	rm -rf build/figures
 	$(BIN)/rlsf demo --alone --output build/figures/demo
 	$(BIN)/python docs/draw_figures.py build/figures/demo
+
+docs: setup ## build the documentation into build/site, every link checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: setup ## serve the documentation on http://127.0.0.1:8000, rebuilt as it changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict
 
 $(VLLM_VENV)/.installed: pyproject.toml constraints.txt scripts/wheel_requirements.py
 	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
