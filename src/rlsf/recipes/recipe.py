@@ -17,6 +17,7 @@ from rlsf.preferences.conditioning_config import LengthConditioningConfig
 from rlsf.preferences.config import RankingConfig
 from rlsf.prompts.config import PromptConfig, RenderConfig
 from rlsf.sampling.config import SamplingConfig
+from rlsf.training.budget_config import BudgetConfig
 from rlsf.training.config import LoraSection, SelectionConfig, TrainingConfig
 from rlsf.training.online_config import OnlineConfig
 from rlsf.training.reward_model_config import RewardModelConfig
@@ -55,6 +56,8 @@ class Recipe(Section):
     acceptance: AcceptanceConfig | None = None
     """How attempts of the policy, which stays as it is, are accepted or tried again; none: the policy is trained."""
     evaluation: EvaluationConfig = EvaluationConfig()
+    budget: BudgetConfig = BudgetConfig()
+    """How many tokens learning may take; none: as many as the recipe asks for."""
     seed: int = 0
 
     @property
