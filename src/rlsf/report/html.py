@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rlsf import __version__
@@ -19,11 +17,11 @@ from rlsf.report.calibrated import calibrated_rows, uncalibrated
 from rlsf.report.choice import outcome_counts
 from rlsf.report.comparison import HEADLINE, MODE_NAMES, ModeComparison, compare
 from rlsf.report.figures import curve_rows, headline_figures, training_figures
-from rlsf.report.format import count, number
 from rlsf.report.inputs import ReportInputs
 from rlsf.report.limits import limits
 from rlsf.report.method import how, judged_by, labels
 from rlsf.report.names import short_name
+from rlsf.report.page import asset, page_environment
 from rlsf.report.reward_model import reward_model_view
 from rlsf.report.series import INTROSPECTION, PREFERENCES, Series, online_series
 from rlsf.report.verdict import remarks, verdict
@@ -37,16 +35,16 @@ def render_report(inputs: ReportInputs) -> str:
     """
     summary = inputs.summary or {}
     comparisons = compare(summary)
-    script = _asset("browser.js")
+    script = asset("browser.js")
     return (
-        _environment()
+        page_environment()
         .get_template("report.html.j2")
         .render(
             inputs=inputs,
             recipe=inputs.recipe,
             recipe_yaml=yaml.safe_dump(inputs.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
             version=__version__,
-            style=Markup(_asset("style.css")),
+            style=Markup(asset("style.css")),
             script=Markup(script),
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             metrics=HEADLINE,
@@ -121,21 +119,3 @@ def _first_mode(comparisons: Sequence[ModeComparison]) -> str:
     if not comparisons or comparisons[0].mode == "greedy":
         return "greedy decoding"
     return comparisons[0].name
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("rlsf.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["number"] = number
-    environment.filters["whole"] = count
-    return environment
-
-
-def _asset(name: str) -> str:
-    return resources.files("rlsf.report").joinpath("templates", name).read_text(encoding="utf-8")
