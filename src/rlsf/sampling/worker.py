@@ -71,7 +71,7 @@ def _obituary(process: BaseProcess) -> str:
 def _serve(connection: Connection, threads: int) -> None:
     """A worker's life: shards in, answers out, until the pipe or the parent closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     prepare_process(threads)
     while True:
         try:
@@ -106,7 +106,8 @@ def answered(function: Callable[[Any], Any], shard: Any) -> tuple[bool, Any]:
         return False, error
 
 
-def _die_with_parent() -> None:
+def end_with_parent() -> None:
+    """Wait for the parent, and end this process with it, however it ends."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
