@@ -99,7 +99,7 @@ def log_loss(confidence: ArrayLike, correct: ArrayLike) -> float:
     return float(negative_log_likelihoods(confidence, correct).mean())
 
 
-def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float] | None:
+def wilson_interval(successes: float, trials: float, level: float = 0.95) -> tuple[float, float] | None:
     """Wilson's interval of a proportion; None for no trials."""
     if trials == 0:
         return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from rlsf.config import Section
 from rlsf.evaluation.config import Mode
 from rlsf.evaluation.schema import Interval, ReliabilityPoint
@@ -28,7 +30,7 @@ class Asked(Section):
     """Most tokens a run may sample in order to learn; null for no limit."""
     training_tokens: int | None = None
     """Most tokens a run may train on, repetitions counted; null for no limit."""
-    settings: dict[str, str] = {}
+    settings: dict[str, str] = Field(default_factory=dict)
     """Settings given to every method, by key of the recipe."""
     command: str | None = None
     """The command that was given; null where the comparison was not made by one."""
