@@ -30,13 +30,13 @@ def grouped_aurc(groups: ConfidenceGroups) -> FloatArray:
     A group of s questions, e of them wrong, that follows m surer ones with E wrong adds
     sum_{j=1..s} (E + j e/s) / (m + j) = e + (E - m e/s) (H_{m+s} - H_m), with harmonic numbers H.
     """
-    wrong, harmonic = groups.wrong, harmonic_numbers(groups.total)
-    upto = np.cumsum(groups.count, axis=-1)
+    wrong, upto = groups.wrong, np.cumsum(groups.count, axis=-1)
+    harmonic = harmonic_numbers(int(upto.max()))
     before = upto - groups.count
     rate = wrong / np.maximum(groups.count, 1)
     wrong_before = np.cumsum(wrong, axis=-1) - wrong
     added = wrong + (wrong_before - before * rate) * (harmonic[upto] - harmonic[before])
-    return added.sum(axis=-1) / groups.total
+    return added.sum(axis=-1) / np.maximum(upto[..., -1], 1)
 
 
 def grouped_best_aurc(groups: ConfidenceGroups) -> FloatArray:
