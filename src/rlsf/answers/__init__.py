@@ -7,7 +7,7 @@ from rlsf.answers.equivalence import Grader, Verdict, equivalent
 from rlsf.answers.find import find_answer
 from rlsf.answers.finding import Finding
 from rlsf.answers.token_text import TokenText
-from rlsf.answers.voting import SameAnswer, Vote, aggregate, elect, group_answers, majority
+from rlsf.answers.voting import SameAnswer, Vote, aggregate, clear_majority, elect, group_answers, majority
 
 __all__ = [
     "Answer",
@@ -20,6 +20,7 @@ __all__ = [
     "aggregate",
     "align",
     "canonical",
+    "clear_majority",
     "elect",
     "elicitation_ids",
     "elicitation_text",

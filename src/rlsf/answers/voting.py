@@ -72,6 +72,16 @@ def majority(
     return elect(answers, group_answers(answers, same), [1.0] * len(answers), held, ties=held)
 
 
+def clear_majority(answers: Sequence[str | None], same: SameAnswer = _both_ways) -> tuple[int, ...]:
+    """The traces whose answer is given more often than any other; empty where nobody answers or several answers lead.
+
+    Unlike ``majority``, it settles no tie, so that it does not depend on the order of the traces.
+    """
+    classes = sorted(group_answers(answers, same), key=len, reverse=True)
+    tied = len(classes) > 1 and len(classes[0]) == len(classes[1])
+    return tuple(classes[0]) if classes and not tied else ()
+
+
 def aggregate(
     answers: Sequence[str | None], confidences: Sequence[float | None], same: SameAnswer = _both_ways
 ) -> Vote | None:

@@ -20,8 +20,9 @@ def recipes(name: str | None = None, /) -> None:
         print(recipe_card(name).yaml, end="")
         return
     table = Table(box=None, pad_edge=False)
-    for title in ("recipe", "what it does", "paper", "labels"):
-        table.add_column(title, no_wrap=title == "recipe")
+    for title in ("recipe", "what it does", "paper", "kind", "labels"):
+        table.add_column(title, no_wrap=title in ("recipe", "kind"))
     for card in RECIPES.values():
-        table.add_row(card.name, card.summary, card.paper, "needed" if card.needs_labels else "not needed")
+        labels = "needed" if card.needs_labels else "not needed"
+        table.add_row(card.name, card.summary, card.paper, card.kind, labels)
     Console().print(table)

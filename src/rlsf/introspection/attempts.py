@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from rlsf.introspection.config import Rule
+from rlsf.introspection.config import IntrospectionConfig, Rule
 from rlsf.traces import Trace
 from rlsf.training.vital_signs import repetition
+
+#: Why a turn has no majority to learn from: several answers lead, nobody answers, or every attempt of the majority was
+#: cut or repeats itself.
+WithoutMajority = Literal["tied", "unanswered", "unusable"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +47,37 @@ def best_attempt(attempts: Sequence[Attempt], repetition_limit: float) -> Attemp
         key=lambda attempt: attempt.reward,
         default=None,
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """What stays of a turn: its best attempt, with which the dialogue goes on, and what is learned if the turn is."""
+
+    best: Attempt
+    examples: tuple[Attempt, ...]
+
+
+def turn_of(attempts: Sequence[Attempt], config: IntrospectionConfig) -> Turn | None:
+    """The turn that these attempts are, in their order; None where none is usable."""
+    best = best_attempt(attempts, config.repetition_limit)
+    if best is None or config.attempts == "best":
+        return None if best is None else Turn(best, (best,))
+    least = config.success if config.select == "success" else -math.inf
+    kept = (one for one in attempts if one.reward >= least and usable(one.trace, config.repetition_limit))
+    return Turn(best, tuple(kept))
+
+
+def majority_rewards(members: Collection[int], attempts: int) -> list[float]:
+    """1 for the attempts of the majority, by their indices, 0 for the others (arXiv 2210.11610)."""
+    return [float(index in members) for index in range(attempts)]
+
+
+def without_majority(attempts: Sequence[Attempt], repetition_limit: float) -> list[WithoutMajority]:
+    """Why nothing can be learned of a turn that is rewarded by majority, a list of one; empty where something can."""
+    majority = [attempt for attempt in attempts if attempt.reward]
+    if not majority:
+        return ["tied" if any(attempt.trace.answer for attempt in attempts) else "unanswered"]
+    return [] if any(usable(attempt.trace, repetition_limit) for attempt in majority) else ["unusable"]
 
 
 def learned_turns(rewards: Sequence[float], rule: Rule, success: float) -> list[int]:

@@ -20,15 +20,19 @@ class IntrospectionConfig(Section):
     samples: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 16), min_length=1)
     """Attempts sampled in each turn of the dialogues that are learned from; the best one stays in the dialogue. As
     published: one first attempt of the policy's own, then the best of 16."""
-    reward: Literal["confidence", "gold"] = "confidence"
+    reward: Literal["confidence", "majority", "gold"] = "confidence"
     """``confidence``: the recipe's signal, in [0, 1], and 0 without an answer; no label is read. ``gold``, as
-    published: 1 for a right answer, 0 for a wrong one, -1 for none."""
+    published: 1 for a right answer, 0 for a wrong one, -1 for none. ``majority``, without labels: 1 for the answer that
+    more of a turn's attempts give than any other (arXiv 2210.11610), else 0; where several answers lead, 0 for all."""
     success: float = 0.9
     """Reward from which an attempt is a success, which ends its dialogue. For ``gold`` any number in (0, 1] says the
     same; for ``confidence`` it is the threshold above which RLSF prefers a trace (arXiv 2507.21931)."""
     select: Rule = "all"
     """Which turns are learned: ``all``, those ``better`` than the turn before, those that no earlier turn beats
     (``best``), or ``success`` alone. But for the last, the first turn is always learned, right or wrong."""
+    attempts: Literal["best", "all"] = "best"
+    """Which attempts of a learned turn are examples: the one that stays in the dialogue, or all that can be used, each
+    with its own reward; of ``select=success`` those that are a success."""
     drop_duplicates: bool = True
     """Leave out examples that are there already, and empty answers."""
     feedback: str = FEEDBACK

@@ -28,10 +28,12 @@ def estimate_dialogue_cost(
     workers = worker_count_for(recipe.model, recipe.sampling.workers)
     dialogues = prompts - (kept_out := held_out_count(training.selection, prompts))
     later = introspection.samples[1:]
+    learned = introspection.samples if introspection.attempts == "all" else (1,) * len(introspection.samples)
     attempts = introspection.samples[0] + going_on * sum(later)
-    examples = round(dialogues * (1 + going_on * len(later)))
-    rows = 1 + going_on * sum(1 + min(turn, introspection.window) for turn in range(1, len(later) + 1))
-    mean_rows = rows / (1 + going_on * len(later))
+    of_one = learned[0] + going_on * sum(learned[1:])
+    examples = round(dialogues * of_one)
+    longer = (one * (1 + min(turn, introspection.window)) for turn, one in enumerate(learned[1:], 1))
+    mean_rows = (learned[0] + going_on * sum(longer)) / of_one
     steps = training.optimiser_steps(examples) if examples else 0
     asked = 2 * questions + rounds * kept_out
     turns = 2 * questions * introspection.turns if "turns" in recipe.evaluation.modes else 0

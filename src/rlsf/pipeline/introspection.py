@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlsf.answers.equivalence import Grader
-from rlsf.confidence import get_signal
 from rlsf.errors import InputError
 from rlsf.files import atomic_path, digest
 from rlsf.introspection.attempts import (
     Attempt,
-    best_attempt,
-    confidence_reward,
-    gold_reward,
+    Turn,
+    WithoutMajority,
     learned_turns,
+    turn_of,
     without_duplicates,
+    without_majority,
 )
+from rlsf.pipeline.attempt_rewards import majority_answers, rewarder
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.dialogues import asker, introspection_config, turn_sampling
 from rlsf.pipeline.launching import trained
 from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.probe import FollowUp, agreement_probe, held_out, surest_of_traces
-from rlsf.pipeline.ranking import confidences
 from rlsf.pipeline.sampling import read_traces, require_answers, sample_stage
 from rlsf.pipeline.training import by_difference
 from rlsf.prompts.prompt import Prompt
-from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.randomness import derived_seed
-from rlsf.traces import Trace
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
+    from rlsf.introspection.config import IntrospectionConfig
     from rlsf.training import TrainingResult
 
 EXAMPLES = "examples.parquet"
@@ -55,12 +50,6 @@ EXAMPLE_SCHEMA = pa.schema(
 )
 
 
-class Rewarder(Protocol):
-    """The reward of each attempt at a prompt."""
-
-    def __call__(self, prompt: Prompt, traces: Sequence[Trace]) -> list[float]: ...
-
-
 def introspection_stage(run: Run, round_: int) -> Manifest:
     """One round: dialogues of the newest policy, examples of them, and training weighted by rewards."""
     kept_out = held_out(run, [prompt.id for prompt in run.prompts])
@@ -71,7 +60,7 @@ def introspection_stage(run: Run, round_: int) -> Manifest:
 def examples_stage(run: Run, round_: int, prompts: Sequence[Prompt]) -> Manifest:
     """Sample dialogues on ``prompts`` and write the turns that are learned, one row each."""
     introspection = introspection_config(run)
-    dialogues, stages = _dialogues(run, round_, prompts)
+    dialogues, stages, unlearned = _dialogues(run, round_, prompts)
     inputs = {
         "turns": stages,
         "introspection": introspection.model_dump(mode="json", exclude={"training", "turns", "vote"}),
@@ -83,20 +72,18 @@ def examples_stage(run: Run, round_: int, prompts: Sequence[Prompt]) -> Manifest
     if done is not None:
         return done
     learned = [
-        attempts[turn]
-        for attempts in dialogues
-        for turn in learned_turns([one.reward for one in attempts], introspection.select, introspection.success)
+        attempt
+        for turns in dialogues
+        for turn in learned_turns([one.best.reward for one in turns], introspection.select, introspection.success)
+        for attempt in turns[turn].examples
     ]
     if introspection.drop_duplicates:
         learned = list(without_duplicates(learned))
     if not learned:
-        raise InputError(
-            f"none of {len(prompts)} dialogues has a turn to learn from: set introspection.select=all, lower"
-            " introspection.success, or raise sampling.max_new_tokens where attempts were cut"
-        )
+        raise InputError(f"none of {len(prompts)} dialogues has a turn to learn from: {_remedy(introspection)}")
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / EXAMPLES, learned)
-    counts = _counts(dialogues, learned, introspection.success)
+    counts = {**_counts(dialogues, learned, introspection.success), **unlearned}
     manifest = Manifest("examples", inputs, {"prompts": len(prompts), **counts})
     run.metrics.record({"event": "examples", "round": round_, **manifest.counts})
     manifest.write(folder)
@@ -147,18 +134,29 @@ def train_on_examples(run: Run, round_: int) -> TrainingResult:
         )
 
 
-def _dialogues(run: Run, round_: int, prompts: Sequence[Prompt]) -> tuple[list[list[Attempt]], list[str]]:
-    """The attempts that stayed in each dialogue, turn by turn, and the digests of the samplings.
+def _remedy(introspection: IntrospectionConfig) -> str:
+    """What to do where no turn can be learned."""
+    if introspection.reward == "majority":
+        return "raise introspection.samples, or sampling.max_new_tokens where attempts were cut"
+    return (
+        "set introspection.select=all, lower introspection.success, or raise sampling.max_new_tokens where attempts"
+        " were cut"
+    )
+
+
+def _dialogues(run: Run, round_: int, prompts: Sequence[Prompt]) -> tuple[list[list[Turn]], list[str], dict[str, int]]:
+    """The turns of each dialogue, the digests of the samplings, and how many turns have no majority, by the reason.
 
     A dialogue ends with a success, with the last turn, or where no attempt of a turn can be used.
     """
     introspection, model = introspection_config(run), run.policy_config(round_)
     ask, stages = asker(run, model), []
-    dialogues: dict[str, list[Attempt]] = {prompt.id: [] for prompt in prompts}
+    dialogues: dict[str, list[Turn]] = {prompt.id: [] for prompt in prompts}
+    reasons: list[WithoutMajority] = []
     open_, folder = list(prompts), run.folder.traces(round_)
     with rewarder(run.recipe, run.tokenizer) as rewards:
         for turn, samples in enumerate(introspection.samples, 1):
-            asked = [ask(prompt, [one.trace.text for one in dialogues[prompt.id]]) for prompt in open_]
+            asked = [ask(prompt, [one.best.trace.text for one in dialogues[prompt.id]]) for prompt in open_]
             title, seed = f"sample turn {turn}", derived_seed(run.recipe.seed, "sample", round_, turn)
             place, sampling = folder / f"turn-{turn}", turn_sampling(run.recipe.sampling, introspection, samples)
             sampled = sample_stage(run, run.title(title, round_), model, asked, place, seed, sampling)
@@ -167,45 +165,32 @@ def _dialogues(run: Run, round_: int, prompts: Sequence[Prompt]) -> tuple[list[l
             stages.append(sampled.digest)
             going_on = []
             for prompt, traces in zip(open_, read_traces(place), strict=True):
-                attempts = [
-                    Attempt(trace, reward, turn) for trace, reward in zip(traces, rewards(prompt, traces), strict=True)
-                ]
-                best = best_attempt(attempts, introspection.repetition_limit)
-                if best is not None:
-                    dialogues[prompt.id].append(best)
-                    if best.reward < introspection.success:
+                earned = rewards(prompt, traces)
+                attempts = [Attempt(trace, reward, turn) for trace, reward in zip(traces, earned, strict=True)]
+                if introspection.reward == "majority":
+                    reasons += without_majority(attempts, introspection.repetition_limit)
+                kept = turn_of(attempts, introspection)
+                if kept is not None:
+                    dialogues[prompt.id].append(kept)
+                    if kept.best.reward < introspection.success:
                         going_on.append(prompt)
             open_ = going_on
             if not open_:
                 break
-    return list(dialogues.values()), stages
+    counted = get_args(WithoutMajority) if introspection.reward == "majority" else ()
+    return list(dialogues.values()), stages, {reason: reasons.count(reason) for reason in counted}
 
 
-@contextmanager
-def rewarder(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Iterator[Rewarder]:
-    """What an attempt earns: the signal's confidence, or, where the recipe says so, whether its answer is right."""
-    if recipe.introspection is None or recipe.introspection.reward == "confidence":
-        signal = get_signal(recipe.signal)
-        yield lambda prompt, traces: [confidence_reward(c) for c in confidences(traces, signal, tokenizer)]
-        return
-    with Grader() as grader:
-
-        def verdict(prompt: Prompt, trace: Trace) -> bool | None:
-            assert prompt.gold is not None  # read with the prompts of a recipe that needs labels
-            return None if trace.answer is None else bool(grader(trace.answer.text, prompt.gold, prompt.choices))
-
-        yield lambda prompt, traces: [gold_reward(verdict(prompt, trace)) for trace in traces]
-
-
-def _counts(dialogues: Sequence[Sequence[Attempt]], learned: Sequence[Attempt], success: float) -> dict[str, Any]:
+def _counts(dialogues: Sequence[Sequence[Turn]], learned: Sequence[Attempt], success: float) -> dict[str, Any]:
     """What became of the dialogues: where they ended, and whether later turns earn more than the first."""
-    longer = [attempts for attempts in dialogues if len(attempts) > 1]
+    rewards = [[turn.best.reward for turn in turns] for turns in dialogues]
+    longer = [earned for earned in rewards if len(earned) > 1]
     return {
-        "without_attempt": sum(not attempts for attempts in dialogues),
-        "first_successes": sum(bool(attempts) and attempts[0].reward >= success for attempts in dialogues),
+        "without_attempt": sum(not earned for earned in rewards),
+        "first_successes": sum(bool(earned) and earned[0] >= success for earned in rewards),
         "longer": len(longer),
-        "improved": sum(attempts[-1].reward > attempts[0].reward for attempts in longer),
-        "later_successes": sum(attempts[-1].reward >= success for attempts in longer),
+        "improved": sum(earned[-1] > earned[0] for earned in longer),
+        "later_successes": sum(earned[-1] >= success for earned in longer),
         "examples": len(learned),
         "later_examples": sum(attempt.turn > 1 for attempt in learned),
     }
@@ -230,14 +215,20 @@ def _write(path: Path, learned: Sequence[Attempt]) -> None:
 
 
 def _probe_targets(run: Run, round_: int, kept_out: Sequence[str]) -> dict[str, str]:
-    """For held-out prompts the answers that the policy of the round before is surest of, among its traces."""
+    """For held-out prompts the answers that the policy of the round before is surest of, among its traces, or, where
+    the majority is learned, those of the majority of as many attempts."""
     if not kept_out:
         return {}
+    introspection, sampling = introspection_config(run), run.recipe.sampling
+    by_majority = introspection.reward == "majority"
+    if by_majority:
+        sampling = turn_sampling(sampling, introspection, introspection.samples[0])
     prompts = [prompt for prompt in run.prompts if prompt.id in set(kept_out)]
     folder, seed = run.folder.traces(round_) / "probe", derived_seed(run.recipe.seed, "sample", round_)
     title = run.title("sample for the probe", round_)
-    sample_stage(run, title, run.policy_config(round_), prompts, folder, seed, run.recipe.sampling)
-    return surest_of_traces(run, read_traces(folder), run.recipe.signal)
+    sample_stage(run, title, run.policy_config(round_), prompts, folder, seed, sampling)
+    traces = read_traces(folder)
+    return majority_answers(traces) if by_majority else surest_of_traces(run, traces, run.recipe.signal)
 
 
 def _follow_up(run: Run, round_: int) -> FollowUp | None:

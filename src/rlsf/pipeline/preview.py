@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from rlsf.errors import InputError
 from rlsf.introspection.attempts import Attempt, best_attempt
 from rlsf.models import load_model, load_tokenizer
+from rlsf.pipeline.attempt_rewards import rewarder
 from rlsf.pipeline.context import prompts_to_learn_from
 from rlsf.pipeline.cost import Cost, estimate_cost, estimate_online_cost
 from rlsf.pipeline.dialogue_cost import estimate_dialogue_cost
 from rlsf.pipeline.dialogues import turn_sampling
-from rlsf.pipeline.introspection import rewarder
 from rlsf.pipeline.preflight import require_a_batch, require_usable
 from rlsf.pipeline.tried import Tried, try_prompts, warnings_of
 from rlsf.pipeline.trying import LIMIT, TIMED, Example, Trying, examples_of

@@ -76,6 +76,7 @@ def rank_stage(run: Run, round_: int) -> Manifest:
         "traces": sampled.digest,
         **({"judgements": judge_stage(run, round_).digest} if recipe.judge else {"signal": recipe.signal}),
         "ranking": recipe.ranking.model_dump(mode="json"),
+        **({"seed": recipe.seed} if recipe.ranking.order == "random" else {}),
     }
     folder = run.folder.preferences(round_)
     done = finished(folder, "rank", inputs)
@@ -110,7 +111,7 @@ def _rank(run: Run, round_: int, folder: Path, prompts: int) -> RankingReport:
             for prompt, traces in zip(asked, read_shard(path), strict=True):
                 values, raw = measure(traces)
                 measured += zip(traces, values, raw, strict=True)
-                found, of_prompt = rank_prompt(traces, values, config)
+                found, of_prompt = rank_prompt(traces, values, config, run.recipe.seed)
                 pairs.add(prompt, found)
                 report += of_prompt
                 advance(1)

@@ -105,7 +105,7 @@ class Trying:
     def trial_of_pairs(self, tried: Tried, ranked: Ranked) -> Trial:
         """The same of traces that become pairs."""
         pairs = sum(
-            len(rank_prompt(group, found, self.recipe.ranking)[0])
+            len(rank_prompt(group, found, self.recipe.ranking, self.recipe.seed)[0])
             for group, found in zip(tried.groups, ranked.confidences, strict=True)
         )
         reads = self.recipe.reward_model or self.recipe.training

@@ -17,8 +17,8 @@ class Candidate:
     """A trace that takes part in the ranking.
 
     ``confidence`` is what is ranked; ``own_confidence`` is the trace's own, which differs from it only where
-    answers are aggregated. ``answer_class`` numbers the distinct answers of a prompt, where they matter; None is no
-    answer. ``rejected_only`` traces are never the chosen side.
+    answers are aggregated, or traces ranked at random. ``answer_class`` numbers the distinct answers of a prompt,
+    where they matter; None is no answer. ``rejected_only`` traces are never the chosen side.
     """
 
     trace: Trace

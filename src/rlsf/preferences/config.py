@@ -14,6 +14,9 @@ class RankingConfig(Section):
 
     rule: Literal["all_pairs", "best_versus_rest", "best_versus_worst"] = "all_pairs"
     """``all_pairs``: every ordered pair, as in arXiv 2507.21931."""
+    order: Literal["confidence", "random"] = "confidence"
+    """``random``: a prompt's confidences are dealt out anew among its traces by chance (the run's seed), so that there
+    are as many pairs, with the same gaps, and which trace is chosen means nothing: a bound to compare methods with."""
     threshold: float = Field(default=0.9, ge=0, le=1)
     """The chosen trace's confidence must reach this (inclusive)."""
     minimum_gap: float = Field(default=0.0, ge=0, le=1)

@@ -12,6 +12,7 @@ from rlsf.errors import InputError
 from rlsf.preferences.candidates import Candidate, candidates
 from rlsf.preferences.config import RankingConfig
 from rlsf.preferences.pairs import Pair, pairs
+from rlsf.preferences.random_order import dealt_anew
 from rlsf.preferences.report import RankingReport
 from rlsf.preferences.table import pairs_to_table
 from rlsf.traces import Trace
@@ -22,29 +23,33 @@ def rank(
     confidences: Iterable[Sequence[float | None]],
     config: RankingConfig,
     prompt_texts: Mapping[str, str],
+    seed: int = 0,
 ) -> tuple[pa.Table, RankingReport]:
     """Preference pairs in TRL's format (``PREFERENCE_SCHEMA``) and the report of how they came about.
 
     ``confidences`` parallels ``traces_by_prompt``: one number in [0, 1] a trace, None where the signal has none.
-    ``prompt_texts`` maps prompt ids to the rendered prompts. Neither the order of a prompt's traces nor that of the
-    prompts changes a pair. Raises ``InputError`` for a prompt id that comes twice, and as ``candidates`` does.
+    ``prompt_texts`` maps prompt ids to the rendered prompts; ``seed`` is that of a random order. Neither the order of a
+    prompt's traces nor that of the prompts changes a pair. Raises ``InputError`` for a prompt id that comes twice, and
+    as ``candidates`` does.
     """
     found: list[Pair] = []
     report = RankingReport()
     seen: set[str] = set()
     for traces, values in zip(traces_by_prompt, confidences, strict=True):
         _check_group(traces, seen)
-        pairs_of_prompt, report_of_prompt = rank_prompt(traces, values, config)
+        pairs_of_prompt, report_of_prompt = rank_prompt(traces, values, config, seed)
         found += pairs_of_prompt
         report += report_of_prompt
     return pairs_to_table(found, prompt_texts, config), report
 
 
 def rank_prompt(
-    traces: Sequence[Trace], confidences: Sequence[float | None], config: RankingConfig
+    traces: Sequence[Trace], confidences: Sequence[float | None], config: RankingConfig, seed: int = 0
 ) -> tuple[list[Pair], RankingReport]:
     """The pairs of one prompt, largest gap first, and its report."""
     ranked, duplicates = candidates(traces, confidences, config)
+    if config.order == "random":
+        ranked = dealt_anew(ranked, seed)
     found = pairs(ranked, config)
     reason = {} if found else {"prompts_without_pairs": 1, _reason(ranked, config): 1}
     report = RankingReport(

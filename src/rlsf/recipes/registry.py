@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
+from typing import Literal
 
 from rlsf.errors import InputError, near_names
+
+Kind = Literal["self-feedback", "labelled", "bound"]
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeCard:
-    """What a recipe is, in one line, and which paper it follows."""
+    """What a recipe is, in one line, and which paper it follows.
+
+    ``kind``: whether it learns from itself, from gold answers, or is there to compare the others with, from below or
+    above. ``needs_labels`` says of each kind whether gold answers are learned from.
+    """
 
     name: str
     summary: str
     paper: str
+    kind: Kind = "self-feedback"
     needs_labels: bool = False
 
     @property
@@ -74,25 +82,48 @@ RECIPES: dict[str, RecipeCard] = {
             "rlcr",
             "GRPO, reward: correctness less the Brier score of a confidence in words",
             "arXiv 2507.16806",
+            kind="labelled",
             needs_labels=True,
         ),
         RecipeCard(
             "nft",
             "supervised learning on right completions, and on wrong ones by the policy that they imply",
             "arXiv 2505.18116",
+            kind="labelled",
             needs_labels=True,
         ),
         RecipeCard(
             "rise-verify",
             "GRPO over solutions and gradings of them in one batch",
             "arXiv 2505.13445",
+            kind="labelled",
             needs_labels=True,
         ),
         RecipeCard(
             "drr",
             "a loop that accepts an attempt or tries again, by a light model of the frozen policy's own records",
             "arXiv 2501.01457, all but the three steps ours",
+            kind="labelled",
             needs_labels=True,
+        ),
+        RecipeCard(
+            "grpo-gold",
+            "upper bound: GRPO, reward: whether the answer is right",
+            "arXiv 2402.03300, rewards of arXiv 2411.15124",
+            kind="bound",
+            needs_labels=True,
+        ),
+        RecipeCard(
+            "sft-majority",
+            "lower bound: supervised learning on samples that give the majority's answer, without confidence",
+            "arXiv 2210.11610, ties ours",
+            kind="bound",
+        ),
+        RecipeCard(
+            "random-pairs",
+            "lower bound: the loop of rlsf with traces ranked by chance",
+            "arXiv 2507.21931, the order ours",
+            kind="bound",
         ),
     )
 }
