@@ -10,7 +10,7 @@ from math import inf, isfinite, nan, sqrt
 import numpy as np
 
 from rlsf.errors import InputError
-from rlsf.evaluation.calibration import reliability, wilson_interval
+from rlsf.evaluation.calibration import ece_if_calibrated, reliability, wilson_interval
 from rlsf.evaluation.comparison_schema import (
     Asked,
     Comparison,
@@ -89,6 +89,7 @@ def _method(
     bins: int,
 ) -> MethodSummary:
     seeds = tuple(sorted(method.outcomes))
+    own = [samples[method.recipe, seed] for seed in seeds]
     measured, reference = levels.get(method.recipe), levels.get(reference_name(method.recipe))
     figures = {} if measured is None else _figures(measured, seeds)
     if method.entropy and figures:
@@ -99,12 +100,13 @@ def _method(
         failed=tuple(FailedSeed(seed=seed, reason=reason) for seed, reason in sorted(method.failed.items())),
         n=questions if seeds else 0,
         figures=figures,
+        ece_if_calibrated=_noise_floor(own, bins),
         against_reference=(
             None
             if measured is None or reference is None
             else {name: _contrast(name, reference, measured, questions) for name in COMPARED}
         ),
-        reliability=_reliability([samples[method.recipe, seed] for seed in seeds], bins),
+        reliability=_reliability(own, bins),
         spent=_mean_spent([method.spent[seed] for seed in seeds if seed in method.spent]),
         curves={seed: _curve(method, seed, figures["accuracy"].by_seed[seed]) for seed in seeds},
     )
@@ -163,6 +165,11 @@ def _reliability(samples: Sequence[Sample], bins: int) -> tuple[ReliabilityPoint
         for one in reliability(confidence, correct, bins)
     ]
     return tuple(ReliabilityPoint.model_validate(asdict(point)) for point in points)
+
+
+def _noise_floor(samples: Sequence[Sample], bins: int) -> float | None:
+    floors = [ece_if_calibrated(sample.confidence, bins) for sample in samples]
+    return float(np.mean(floors)) if floors else None
 
 
 def _mean_spent(spent: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -117,6 +117,8 @@ class MethodSummary(Section):
     figures: dict[str, Figure]
     """accuracy, ece, brier, auroc, aurc, mean_tokens and, where it was measured, entropy; empty where all runs
     failed."""
+    ece_if_calibrated: float | None
+    """Mean ECE that the confidences of a run would show were they perfectly calibrated: the noise floor of ece."""
     against_reference: dict[str, Contrast] | None
     """The method less the model as given under the same decoding, by metric; null where that was not measured."""
     reliability: tuple[ReliabilityPoint, ...]
