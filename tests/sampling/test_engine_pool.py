@@ -129,13 +129,13 @@ def test_a_caller_who_leaves_early_gets_no_stale_results(pool: EnginePool) -> No
 
 
 def test_no_more_workers_than_shards() -> None:
-    before = set(psutil.Process().children())
+    before = set(psutil.Process().children(recursive=True))
     with EnginePool(8) as pool:
         [(_, (_, worker))] = pool.map_shards(square, [2])
-        started = {process.pid for process in set(psutil.Process().children()) - before}
-        # Multiprocessing keeps a tracker process of its own from the first spawn on.
+        started = {process.pid for process in set(psutil.Process().children(recursive=True)) - before}
+        # Multiprocessing keeps a tracker process of its own, and one that workers are forked from.
         assert worker in started
-        assert len(started) <= 2
+        assert len(started) <= 3
     assert list(EnginePool(8).map_shards(square, [])) == []
 
 

@@ -26,6 +26,7 @@ def preflight(run: Run, *, learns: bool = True, trains: bool = False) -> None:
     this command trains on them, too.
     """
     require_servable(run.recipe, trains=trains)
+    run.executor.load_ahead(run.recipe.model, run.recipe.sampling.workers)
     require_usable(run.recipe, itertools.chain(run.prompts if learns else (), run.questions), run.tokenizer)
     if learns:
         require_a_batch(run.recipe, len(run.prompts))

@@ -10,7 +10,8 @@ from typing import Literal, Protocol, TypeVar
 
 from rlsf.errors import InputError
 from rlsf.models.config import ModelConfig
-from rlsf.sampling.pool import EnginePool, worker_count_for
+from rlsf.sampling.pool import EnginePool, available_cores, worker_count_for
+from rlsf.sampling.worker import load_libraries_ahead
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
@@ -71,6 +72,12 @@ class ExecutorOptions:
             require_ray()
         elif self.ray_address is not None:
             raise InputError(f"--ray-address {self.ray_address} means nothing without --executor ray")
+
+    def load_ahead(self, model: ModelConfig, requested: int | Literal["auto"]) -> None:
+        """Let workers of this machine load their libraries, where there may be some, while this process does others."""
+        wanted = requested if self.workers is None else self.workers
+        if self.executor == "local" and not model.batches_itself and wanted != 1 and available_cores() > 1:
+            load_libraries_ahead()
 
     def open(
         self,

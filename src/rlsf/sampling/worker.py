@@ -9,7 +9,9 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -19,6 +21,30 @@ from rlsf.errors import ResourceError, RlsfError
 _NO_MORE = None
 
 
+#: What workers import before anything else; it starts no threads.
+_LIBRARIES = ["rlsf.sampling.transformers_engine", "rlsf.models.loading", "transformers.models.auto.modeling_auto"]
+
+
+def process_context() -> SpawnContext | ForkServerContext:
+    """How processes are started: forked from one that has loaded the libraries and done nothing else.
+
+    They import nothing again, and share the memory of what was imported. Where there is an accelerator, whose drivers
+    do not survive a fork, or no fork, each starts from nothing.
+    """
+    accelerated = any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
+    if accelerated or "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_LIBRARIES)
+    return context
+
+
+def load_libraries_ahead() -> None:
+    """Let the process that workers are forked from load its libraries, while this one does something else."""
+    if process_context().get_start_method() == "forkserver":
+        forkserver.ensure_running()
+
+
 class Worker:
     """One process and the pipe to it."""
 
@@ -26,7 +52,7 @@ class Worker:
     connection: Connection
 
     def __init__(self, number: int, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = process_context()
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
             target=_serve, args=(theirs, threads), name=f"rlsf-sampling-{number}", daemon=True
