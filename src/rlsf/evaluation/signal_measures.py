@@ -182,8 +182,10 @@ def pairs_within(traces: StudiedTraces, values: FloatArray) -> tuple[FloatArray,
     less_sure = np.cumsum(wrong) - wrong
     opening = np.concatenate([[True], np.diff(of) > 0])
     less_sure -= less_sure[opening][np.cumsum(opening) - 1]
-    rights, wrongs = (np.bincount(of, weights=one, minlength=traces.questions) for one in (right, wrong))
-    won = np.bincount(of, weights=right * (less_sure + 0.5 * wrong), minlength=traces.questions)
+    rights, wrongs, won = (
+        np.bincount(of, weights=one, minlength=traces.questions).astype(np.float64)
+        for one in (right, wrong, right * (less_sure + 0.5 * wrong))
+    )
     return won, rights * wrongs
 
 

@@ -73,7 +73,7 @@ class Ranking(Section):
     best: str
     """The signal with the best figure; of equal ones the first."""
     differences: dict[str, Contrast]
-    """Every other signal less the best one."""
+    """Every other signal less the best one, from the better to the worse."""
 
     @property
     def alike(self) -> list[str]:

@@ -111,10 +111,10 @@ def _ranking(key: str, measured: Mapping[str, _Measured]) -> Ranking | None:
     sign = 1.0 if MEASURES[key].higher_is_better else -1.0
     best = max(known, key=lambda name: sign * measured[name][0][key])
     pairs = list(itertools.combinations(known, 2))
-    p_values = [_p_value(*(measured[name] for name in pair), key) for pair in pairs]
+    p_values = [_p_value(measured[one], measured[other], key) for one, other in pairs]
     corrected = dict(zip(map(frozenset, pairs), zip(p_values, holm(p_values), strict=True), strict=True))
     differences = {}
-    for name in known:
+    for name in sorted(known, key=lambda name: -sign * measured[name][0][key]):
         if name == best:
             continue
         (value, drawn), (top, drawn_top) = ((measured[one][0][key], measured[one][1][key]) for one in (name, best))
