@@ -126,7 +126,11 @@ class GradingPrompt:
     def check_room(self, question: str, render: Callable[[str], list[int]], limit: int | None) -> None:
         """Raise ``InputError`` where the prompt is too long however much of a solution is cut out."""
         if limit is not None:
-            self._within(limit, render(self.text(question, shortened("?" * _LONG_SOLUTION, 0))), question)
+            self._within(limit, self.without_solution(question, render), question)
+
+    def without_solution(self, question: str, render: Callable[[str], list[int]]) -> list[int]:
+        """Ids of the prompt with all of a long solution cut out."""
+        return render(self.text(question, shortened("?" * _LONG_SOLUTION, 0)))
 
     def _within(self, limit: int, ids: list[int], question: str) -> list[int]:
         if len(ids) > limit:

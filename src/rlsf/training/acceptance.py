@@ -32,6 +32,8 @@ from rlsf.training.finish import TrainingResult, starting_point, train_to_the_be
 from rlsf.training.observer import Progress, Record, TrainingObserver, ignore
 from rlsf.training.policy import low_precision
 from rlsf.training.reward_model import keep_reward_model, with_padding
+from rlsf.training.spending import UNCAPPED, Allowance
+from rlsf.training.step_plan import plan_spending
 from rlsf.training.whole_checkpoints import WholeCheckpoints
 
 SECTION = AcceptanceTrainingConfig.place
@@ -70,6 +72,7 @@ def train_acceptance_model(
     record: Record = ignore,
     resume: bool = False,
     progress: Progress = ignore,
+    allowance: Allowance = UNCAPPED,
 ) -> TrainingResult:
     """An acceptance model from the body of ``model`` and judged attempts, saved to ``acceptance_folder``.
 
@@ -79,6 +82,7 @@ def train_acceptance_model(
     place, pass a fresh one; the head is drawn from ``seed``. Checkpoints go to ``folder``; with ``resume``, training
     goes on from the last whole one, and on CPU the weights are then those of a run that was never interrupted, bit for
     bit. Adapters are merged into the saved weights, which any program loads that reads sequence classification models.
+    ``allowance`` caps what may be spent: fewer steps are planned then.
 
     Raises ``InputError`` for attempts of one kind only, or none that fits, and for unusable options or architectures;
     ``ModelError`` when the loss or gradient is not a number, ``ResourceError`` when disk or memory runs out.
@@ -90,6 +94,7 @@ def train_acceptance_model(
     trainer = build_acceptance_trainer(model, tokenizer, fitting, config, arguments)
     if is_cut(trainer):
         require_trainable_in_pieces(SECTION, adapters=config.lora is not None)
+    trainer.spending = plan_spending(trainer, start, allowance)
     trainer.add_callback(TrainingObserver(trainer, None, None, record, progress))
     result = train_to_the_best(trainer, start)
     keep_reward_model(trainer, tokenizer, acceptance_folder, dtype)

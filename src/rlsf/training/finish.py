@@ -35,6 +35,10 @@ class TrainingResult:
     """What was trained on where it is not pairs."""
     too_long: int = 0
     """Pairs or examples left out because a trace does not fit the model's context."""
+    training_tokens: int = 0
+    generated_tokens: int = 0
+    """Of completions that were sampled while it trained, and of probes."""
+    completions: int = 0
 
 
 def starting_point(folder: Path, *, resume: bool) -> Path | None:
@@ -59,10 +63,12 @@ def train_to_the_best(trainer: Any, start: Path | None) -> TrainingResult:
     return TrainingResult(
         steps=state.global_step,
         best_step=best_step,
-        reason=selection.explain() if selection else "no selection: the last step is kept",
+        reason=_reason(trainer),
         metrics=_last_metrics(state),
         probes=tuple(selection.probes) if selection else (),
         learning_rate=trainer.args.learning_rate,
+        completions=trainer.spending.completions,
+        **trainer.spending.tokens,
     )
 
 
@@ -80,7 +86,8 @@ def _run(trainer: Any, start: Path | None, selection: Selection | None) -> Train
     """Train to the end, unless the checkpoint already is the end; the state reached."""
     if start is not None:
         state = TrainerState.load_from_json(str(start / TRAINER_STATE))
-        if state.global_step >= state.max_steps or (selection is not None and selection.stopped):
+        stopped = trainer.spending.ended_by is not None or (selection is not None and selection.stopped)
+        if state.global_step >= state.max_steps or stopped:
             return state
         require_same_way(trainer, start)
         if is_cut(trainer) and not state.global_step:
@@ -93,6 +100,12 @@ def _run(trainer: Any, start: Path | None, selection: Selection | None) -> Train
             f" {trainer.section}.trainer.gradient_checkpointing=true"
         ) from error
     return trainer.state
+
+
+def _reason(trainer: Any) -> str:
+    kept = trainer.selection.explain() if trainer.selection else "no selection: the last step is kept"
+    cap = trainer.spending.ended_by
+    return kept if cap is None else f"{kept}; the next one might have gone beyond budget.{cap}"
 
 
 def _last_metrics(state: TrainerState) -> dict[str, float]:

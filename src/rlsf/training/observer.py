@@ -21,6 +21,8 @@ Record = Callable[[dict[str, Any]], None]
 Progress = Callable[[int, int], None]
 
 
+#: What a probe says of its own cost: how many tokens it wrote.
+WRITTEN = "written_tokens"
 #: Before the names of the vital signs of rollouts in a trainer's metrics.
 ROLLOUTS = "rollouts/"
 
@@ -50,7 +52,8 @@ class TrainingObserver(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.progress(state.global_step, state.max_steps)
-        if self.selection is not None and not self.selection.probes:
+        affordable = self.trainer.spending.affords_probe(last=False)
+        if self.selection is not None and not self.selection.probes and affordable:
             self._probe(self.selection, state.global_step)
             # The start may turn out to be the best; the weights in memory are about to change.
             with _weights_alone(self.trainer):
@@ -58,16 +61,24 @@ class TrainingObserver(TrainerCallback):
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.progress(state.global_step, state.max_steps)
-        selection = self.selection
-        if selection is None or not selection.due(state.global_step, state.max_steps):
-            return
-        improved = self._probe(selection, state.global_step)
-        control.should_save = control.should_save or improved or selection.stopped
-        control.should_training_stop = control.should_training_stop or selection.stopped
+        spending, step, selection = self.trainer.spending, state.global_step, self.selection
+        spending.note_step(self.trainer)
+        last = step >= state.max_steps
+        lacking = None if last else spending.lacks(self.trainer)
+        end = step if lacking else state.max_steps
+        if selection is not None and selection.due(step, end) and spending.affords_probe(last=step >= end):
+            improved = self._probe(selection, step)
+            control.should_save = control.should_save or improved or selection.stopped
+            control.should_training_stop = control.should_training_stop or selection.stopped
+            lacking = lacking or (None if last else spending.lacks(self.trainer))
+        if lacking and not control.should_training_stop:
+            spending.ended_by = lacking
+            control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:
-            self.record({"event": "training", "step": state.global_step, **logs})
+            spent = self.trainer.spending.tokens
+            self.record({"event": "training", "step": state.global_step, **logs, **spent})
             self._watch(state, control, logs)
 
     def _watch(self, state: TrainerState, control: Any, logs: dict[str, Any]) -> None:
@@ -87,8 +98,11 @@ class TrainingObserver(TrainerCallback):
         with whole_policy(self.trainer) as policy:
             told = [{} if policy is None else self._measure(policy, step)]
         (measured,) = broadcast_object_list(told)
+        measured = dict(measured)
+        tokens = measured.pop(WRITTEN, 0)
+        self.trainer.spending.note_probe(tokens)
         improved = selection.add(step, measured)
-        self.record({"event": "probe", "step": step, **measured})
+        self.record({"event": "probe", "step": step, **measured, WRITTEN: tokens})
         return improved
 
     def _measure(self, policy: PreTrainedModel, step: int) -> dict[str, float]:

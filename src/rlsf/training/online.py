@@ -32,6 +32,7 @@ from rlsf.training.online_trainers import (
 )
 from rlsf.training.policy import low_precision, special_tokens_kept
 from rlsf.training.selection import Probe
+from rlsf.training.spending import UNCAPPED, Allowance
 
 _TRAINERS: dict[str, Any] = {"grpo": OnlineGRPOTrainer, "rloo": OnlineRLOOTrainer, "nft": OnlineNFTTrainer}
 _VERIFYING: dict[str, Any] = {"grpo": VerifyingGRPOTrainer, "rloo": VerifyingRLOOTrainer}
@@ -54,6 +55,7 @@ def train_online(
     progress: Progress = ignore,
     reference: Mapping[str, Any] | None = None,
     reward_model: ModelConfig | None = None,
+    allowance: Allowance = UNCAPPED,
 ) -> TrainingResult:
     """Online training from the rewards that ``config`` names; saves the policy of the chosen step.
 
@@ -62,7 +64,8 @@ def train_online(
     prompt into token ids. ``model`` is trained in place. Checkpoints go to ``folder``; with ``resume``, training goes
     on from the last whole one, and on CPU the weights are then those of a run that was never interrupted, bit for bit.
     ``reference`` says how the model is loaded once more where ``config.beta`` is not 0, ``reward_model`` which reward
-    model scores completions where ``config.rewards.reward_model`` names none.
+    model scores completions where ``config.rewards.reward_model`` names none. ``allowance`` caps what may be spent: a
+    step whose longest outcome does not fit is not begun.
 
     Under ``torchrun`` the processes divide each step's completions among them, and the policy is that of one process
     but for rounding. Three settings are not: ``loss_type="bnpo"`` averages over the tokens of a pass, adapters with
@@ -90,6 +93,9 @@ def train_online(
             reference=reference or {},
             reward_model=reward_model,
         )
+        trainer.spending = trainer.new_spending(allowance).restore(start)
+        if start is None:
+            trainer.spending.require_a_step(trainer)
         trainer.add_callback(TrainingObserver(trainer, guard, probe, record, progress))
         result = train_to_the_best(trainer, start)
     keep_policy(trainer, tokenizer, policy_folder, dtype)

@@ -40,6 +40,8 @@ from rlsf.training.observer import Progress, Record, TrainingObserver, ignore
 from rlsf.training.pairs import Pairs, prepare_pairs, sequences
 from rlsf.training.policy import low_precision, no_progress_bars, save_policy
 from rlsf.training.reward_model_config import RewardModelConfig
+from rlsf.training.spending import UNCAPPED, Allowance
+from rlsf.training.step_plan import plan_spending
 from rlsf.training.whole_checkpoints import WholeCheckpoints
 
 _SECTION = RewardModelConfig.place
@@ -102,6 +104,7 @@ def train_reward_model(
     resume: bool = False,
     progress: Progress = ignore,
     pair_loss: PairLoss | None = None,
+    allowance: Allowance = UNCAPPED,
 ) -> TrainingResult:
     """A reward model from the policy ``model`` and ranked pairs, saved to ``reward_folder`` with its tokenizer.
 
@@ -111,7 +114,8 @@ def train_reward_model(
     2307.09288, eq. 2; arXiv 2507.21931 takes exp(gap) for it); ``pair_loss`` replaces -log s(d). The body
     of ``model`` is trained in place, pass a fresh one; its head is drawn from ``seed``. Checkpoints go to ``folder``;
     with ``resume``, training goes on from the last whole one, and on CPU the weights are then those of a run that was
-    never interrupted, bit for bit. Adapters are merged into the saved weights.
+    never interrupted, bit for bit. Adapters are merged into the saved weights. ``allowance`` caps what may be spent:
+    fewer steps are planned then.
 
     Raises ``InputError`` for unusable pairs, options or architectures, ``ModelError`` when the loss or gradient is not
     a number, and ``ResourceError`` when disk or memory runs out; finished checkpoints are kept in every case.
@@ -131,6 +135,7 @@ def train_reward_model(
     if is_cut(trainer):
         require_trainable_in_pieces(_SECTION, adapters=config.lora is not None)
     trainer.pair_loss = pair_loss
+    trainer.spending = plan_spending(trainer, start, allowance)
     trainer.add_callback(TrainingObserver(trainer, None, None, record, progress))
     result = train_to_the_best(trainer, start)
     keep_reward_model(trainer, tokenizer, reward_folder, dtype)

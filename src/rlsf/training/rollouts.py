@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from peft import PeftModel
 from torch.utils.data import Sampler
 from trl.trainer.utils import split_tensor_dict
@@ -26,11 +27,15 @@ from rlsf.tokenstats import TokenStatistics
 from rlsf.traces import Trace
 from rlsf.training.cut_models import require_whole_models
 from rlsf.training.rollout_order import PassSampler, dealing, in_order
+from rlsf.training.spending import Allowance, OnlineSpending
 
 if TYPE_CHECKING:
     _OnlineTrainer = Any  # whichever it is mixed into
 else:
     _OnlineTrainer = object
+
+#: The tokens of each prompt and completion, as a column of a batch.
+ROW_TOKENS = "row_tokens"
 
 
 class SeededRollouts(_OnlineTrainer):
@@ -46,6 +51,7 @@ class SeededRollouts(_OnlineTrainer):
         self._rows: list[dict[str, Any]] = []
         self._traces: list[Trace] = []
         self._fresh: dict[str, Any] | None = None
+        self.spending: Any = OnlineSpending()
         super().__init__(*args, **kwargs)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -58,12 +64,25 @@ class SeededRollouts(_OnlineTrainer):
         # The trainer's rows are one object a prompt, repeated; what is noted in one completion's is not the others'.
         self._rows = [dict(row) for row in inputs]
         fresh = super()._generate_and_score_completions(self._rows)
+        if self.model.training:
+            self.spending.note_rollouts(self._traces)
+            rows = zip(self._rows, self._traces, strict=True)
+            fresh[ROW_TOKENS] = torch.tensor([len(row["prompt_ids"]) + len(trace.token_ids) for row, trace in rows])
         self._fresh = fresh
         return fresh
 
+    def new_spending(self, allowance: Allowance) -> OnlineSpending:
+        """Nothing spent yet; the longest prompt is the longest one of the training data."""
+        return OnlineSpending(allowance, longest_prompt=max(map(len, self.train_dataset["prompt_ids"])))
+
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """A pass's completions; fresh rollouts are dealt to the optimiser steps anew, whatever TRL's shuffle did."""
-        inputs = super()._prepare_inputs(generation_batch)
+        inputs = self._dealt_inputs(super()._prepare_inputs(generation_batch))
+        if self.model.training:
+            self.spending.note_pass(int(inputs[ROW_TOKENS].sum()))
+        return inputs
+
+    def _dealt_inputs(self, inputs: Any) -> Any:
         if not self.model.training or self._fresh is None:
             return inputs
         passes, accumulation = self.args.steps_per_generation, self.args.gradient_accumulation_steps

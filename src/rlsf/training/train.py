@@ -24,6 +24,8 @@ from rlsf.training.pairs import Pairs, prepare_pairs
 from rlsf.training.policy import low_precision, special_tokens_kept
 from rlsf.training.preference_trainer import PreferenceTrainer
 from rlsf.training.selection import Probe, Selection
+from rlsf.training.spending import UNCAPPED, Allowance
+from rlsf.training.step_plan import plan_spending
 
 
 def train_preferences(
@@ -39,6 +41,7 @@ def train_preferences(
     record: Record = ignore,
     resume: bool = False,
     progress: Progress = ignore,
+    allowance: Allowance = UNCAPPED,
 ) -> TrainingResult:
     """Direct preference optimisation on ranked pairs; saves the policy of the chosen step to ``policy_folder``.
 
@@ -46,7 +49,7 @@ def train_preferences(
     ``rlsf.training.keep_reference`` has left another's log-probabilities in ``folder``, where checkpoints go as well.
     With ``resume``, training goes on from the last whole checkpoint there, or starts where there is none; on CPU the
     weights are then those of a run that was never interrupted, bit for bit. ``record`` receives one event an optimiser
-    step (``training``) and one a probe (``probe``).
+    step (``training``) and one a probe (``probe``). ``allowance`` caps what may be spent: fewer steps are planned then.
 
     Raises ``InputError`` for unusable pairs or options, ``ModelError`` when the loss or gradient is not a number, and
     ``ResourceError`` when disk or memory runs out; finished checkpoints are kept in every case.
@@ -64,6 +67,7 @@ def train_preferences(
             second_model=not arguments.precompute_ref_log_probs,
         )
         trainer.ref_model = None  # its log-probabilities are computed
+    trainer.spending = plan_spending(trainer, start, allowance)
     trainer.add_callback(TrainingObserver(trainer, selection, probe, record, progress))
     result = train_to_the_best(trainer, start)
     keep_policy(trainer, tokenizer, policy_folder, dtype)

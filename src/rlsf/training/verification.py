@@ -14,6 +14,7 @@ from rlsf.rewards.verification import Verdicts
 from rlsf.sampling.randomness import derived_seed, trace_uniforms
 from rlsf.traces import Trace
 from rlsf.training.rollouts import SeededRollouts
+from rlsf.training.spending import Allowance, OnlineSpending
 
 
 def composition(groups: int, share: float) -> tuple[int, int]:
@@ -82,6 +83,7 @@ class MixedVerification(SeededRollouts):
     ) -> None:
         self.verdicts, self.grading, self.grading_share, self.render = verdicts, grading, grading_share, render
         self._room_is_checked = False
+        self._longest_grading: int | None = None
         super().__init__(*args, **kwargs)
 
     def _roll_out(self, prompt_ids: list[list[int]]) -> list[Trace]:
@@ -120,7 +122,20 @@ class MixedVerification(SeededRollouts):
     def _room(self) -> int | None:
         """Most tokens of a prompt that leave room for a whole completion."""
         context = self._policy_engine.context_length
-        return None if context is None else context - self.rollouts.max_new_tokens
+        room = None if context is None else context - self.rollouts.max_new_tokens
+        limits = [limit for limit in (room, self._longest_grading) if limit is not None]
+        return min(limits, default=None)
+
+    def new_spending(self, allowance: Allowance) -> OnlineSpending:
+        """As usual; where tokens of training are capped, no prompt of a grading has more room than a solution needs."""
+        spending = super().new_spending(allowance)
+        if allowance.training_tokens is not None:
+            empty = (
+                self.grading.without_solution(question, self.render) for question in self.train_dataset["question"]
+            )
+            self._longest_grading = max(map(len, empty)) + self.rollouts.max_new_tokens
+            spending.longest_prompt = max(spending.longest_prompt, self._longest_grading)
+        return spending
 
     def _check_room(self) -> None:
         """Whether every question can be graded, before the first step and not hours later."""

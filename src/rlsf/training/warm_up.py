@@ -18,6 +18,8 @@ from rlsf.errors import InputError, ResourceError
 from rlsf.models.facts import context_length
 from rlsf.training.common_options import common_options, learning_rate
 from rlsf.training.policy import low_precision, no_progress_bars, special_tokens_kept
+from rlsf.training.spending import UNCAPPED, Allowance
+from rlsf.training.step_plan import plan_spending
 from rlsf.training.supervised import AS_GIVEN, Example, build_supervised_trainer
 from rlsf.training.warm_up_config import WarmUpConfig
 from rlsf.training.whole_checkpoints import WholeCheckpoints
@@ -47,6 +49,7 @@ class WarmUpResult:
     learning_rate: float = 0.0
     """The peak learning rate used, also where the configuration says ``auto``."""
     loss: float | None = None
+    training_tokens: int = 0
 
 
 class WarmUpTrainer(WholeCheckpoints, SFTTrainer):
@@ -64,12 +67,14 @@ def warm_up(
     folder: Path,
     seed: int,
     progress: Progress | None = None,
+    allowance: Allowance = UNCAPPED,
 ) -> WarmUpResult:
     """Train ``model`` in place for ``config.steps`` steps; an adapter (PEFT) is trained alone.
 
     The loss is -(1/N) sum over the N completion tokens of a batch of log p(token | prompt, tokens before), on the ids
     as they are: nothing is tokenised, cut or added. Precision, special tokens and the forward pass of the model are as
-    before. Same seed, same weights. No checkpoints: ``folder`` is not written to.
+    before. Same seed, same weights. No checkpoints: ``folder`` is not written to. ``allowance`` caps what may be spent:
+    fewer steps are planned then.
 
     Raises ``InputError`` where no example fits the context, ``ModelError`` for a gradient that is not a number,
     ``ResourceError`` when memory runs out.
@@ -84,6 +89,7 @@ def warm_up(
         rows = [example.row() for example in fitting]
         full = model if dtype is None else model.float()
         trainer = build_supervised_trainer(WarmUpTrainer, full, tokenizer, rows, arguments)
+        planned = plan_spending(trainer, None, allowance)
         if progress is not None:
             trainer.add_callback(_Told(progress))
         try:
@@ -99,6 +105,7 @@ def warm_up(
         examples=len(fitting),
         too_long=len(examples) - len(fitting),
         learning_rate=arguments.learning_rate,
+        training_tokens=int(planned.after[trainer.state.global_step]),
         loss=next((float(entry["loss"]) for entry in reversed(trainer.state.log_history) if "loss" in entry), None),
     )
 

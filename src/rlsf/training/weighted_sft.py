@@ -31,6 +31,8 @@ from rlsf.training.observer import Progress, Record, TrainingObserver, ignore
 from rlsf.training.policy import low_precision, special_tokens_kept
 from rlsf.training.reward_weights import reward_weights
 from rlsf.training.selection import Probe, Selection
+from rlsf.training.spending import UNCAPPED, Allowance
+from rlsf.training.step_plan import plan_spending
 from rlsf.training.supervised import AS_GIVEN, Example, build_supervised_trainer
 from rlsf.training.warm_up import SUPERVISED_FACTOR
 from rlsf.training.weighted_sft_config import WeightedSftConfig
@@ -61,6 +63,7 @@ def train_weighted(
     record: Record = ignore,
     resume: bool = False,
     progress: Progress = ignore,
+    allowance: Allowance = UNCAPPED,
 ) -> TrainingResult:
     """Learn from examples by their rewards; saves the policy of the chosen step to ``policy_folder``.
 
@@ -68,7 +71,7 @@ def train_weighted(
     NLL_i the mean negative log-likelihood of a token of the completion, in nats. ``model`` is trained in place.
     Checkpoints go to ``folder``; with ``resume``, training goes on from the last whole one, and on CPU the weights are
     then those of a run that was never interrupted, bit for bit. ``record`` receives one event an optimiser step
-    (``training``) and one a probe (``probe``).
+    (``training``) and one a probe (``probe``). ``allowance`` caps what may be spent: fewer steps are planned then.
 
     Raises ``InputError`` for unusable examples or options, ``ModelError`` when the loss or gradient is not a number,
     and ``ResourceError`` when disk or memory runs out; finished checkpoints are kept in every case.
@@ -81,6 +84,7 @@ def train_weighted(
     trainer = build_weighted_trainer(model, tokenizer, fitting, config, arguments, selection)
     if is_cut(trainer):
         require_trainable_in_pieces(SECTION, adapters=isinstance(trainer.model, PeftModel))
+    trainer.spending = plan_spending(trainer, start, allowance)
     trainer.add_callback(TrainingObserver(trainer, selection, probe, record, progress))
     result = train_to_the_best(trainer, start)
     keep_policy(trainer, tokenizer, policy_folder, dtype)

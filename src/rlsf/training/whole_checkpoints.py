@@ -15,6 +15,7 @@ from rlsf.errors import ModelError
 from rlsf.training.checkpoints import prune_checkpoints, staged_checkpoint, staging_folder
 from rlsf.training.cut_models import is_cut
 from rlsf.training.selection import Selection
+from rlsf.training.spending import Spending
 
 if TYPE_CHECKING:
     _Trainer = Any  # whichever it is mixed into
@@ -33,8 +34,8 @@ register_package(100, lambda storage: None, _from_numbered_cpu)
 class WholeCheckpoints(_Trainer):
     """Mix into a TRL trainer, to the left of it: checkpoints appear in ``folder`` whole or not at all.
 
-    The state of the ``selection`` is saved with each, and the best step's checkpoint is never deleted. Raises
-    ``ModelError`` for a loss or a gradient that is not a number.
+    The state of the ``selection`` and of the ``spending`` is saved with each, and the best step's checkpoint is never
+    deleted. Raises ``ModelError`` for a loss or a gradient that is not a number.
     """
 
     #: The section of the recipe that the options stand in, for messages.
@@ -43,6 +44,7 @@ class WholeCheckpoints(_Trainer):
     def __init__(self, *args: Any, folder: Path, selection: Selection | None = None, **kwargs: Any) -> None:
         self.folder = folder
         self.selection = selection
+        self.spending = Spending()
         self._staging: Path | None = None
         #: The step whose policy is kept, once training is over.
         self.kept_step: int | None = None
@@ -62,8 +64,10 @@ class WholeCheckpoints(_Trainer):
             try:
                 self.accelerator.wait_for_everyone()
                 super()._save_checkpoint(model, trial)
+                written = self._staging / f"checkpoint-{self.state.global_step}"
+                self.spending.save(written)
                 if self.selection is not None:
-                    self.selection.save(self._staging / f"checkpoint-{self.state.global_step}")
+                    self.selection.save(written)
                 self.accelerator.wait_for_everyone()
             finally:
                 self._staging = None
