@@ -1,4 +1,4 @@
-"""Differences of two methods and of many: McNemar, Welch, permutations, Holm, and the level under the null."""
+"""Differences of two methods and of many: McNemar, Welch, permutations, and the level under the null."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, norm, permutation_test, ttest_ind
 
 from rlsf.evaluation import Metrics, Sample, resample_counts
-from rlsf.evaluation.contrasts import contrast, holm
+from rlsf.evaluation.contrasts import contrast
+from rlsf.evaluation.multiple import holm
 from rlsf.evaluation.two_level import TwoLevel, two_level
 
 
@@ -151,25 +152,6 @@ def test_a_real_difference_is_found():
     found = contrast(resampled(first, 0, "a"), resampled(second, 0, "b"), 400)
     assert found.p < 1e-4
     assert found.interval[0] > 0
-
-
-def test_holm_by_hand():
-    # Sorted .005, .01, .03, .04 times 4, 3, 2, 1 is .02, .03, .06, .04; the last may not be smaller than the third.
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.2, None, 0.01]) == [pytest.approx(0.2), None, pytest.approx(0.02)]
-    assert holm([0.9, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
-
-
-@given(st.lists(st.floats(0, 1), max_size=12), st.randoms(use_true_random=False))
-def test_holm_keeps_order_and_lies_between_none_and_bonferroni(p, random):
-    corrected = holm(p)
-    for raw, value in zip(p, corrected, strict=True):
-        assert raw <= value <= min(1.0, len(p) * raw) + 1e-15
-    places = list(range(len(p)))
-    random.shuffle(places)
-    assert holm([p[place] for place in places]) == [corrected[place] for place in places]
-    assert all(corrected[i] <= corrected[j] for i in range(len(p)) for j in range(len(p)) if p[i] <= p[j])
 
 
 def test_holm_keeps_the_level_of_the_family():

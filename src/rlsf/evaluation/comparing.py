@@ -23,7 +23,7 @@ from rlsf.evaluation.comparison_schema import (
     PairContrast,
 )
 from rlsf.evaluation.config import EvaluationConfig
-from rlsf.evaluation.contrasts import contrast, holm
+from rlsf.evaluation.contrasts import contrast
 from rlsf.evaluation.method_outcomes import (
     CurvePoint,
     MethodOutcomes,
@@ -32,6 +32,7 @@ from rlsf.evaluation.method_outcomes import (
     same_questions,
 )
 from rlsf.evaluation.metrics import Metrics, Sample
+from rlsf.evaluation.multiple import holm
 from rlsf.evaluation.schema import ModeSummary, ReliabilityPoint
 from rlsf.evaluation.two_level import LEVEL, TwoLevel, quantile, resample_questions, two_level
 

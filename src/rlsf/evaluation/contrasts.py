@@ -1,8 +1,7 @@
-"""Is one method better than another? Differences on the same questions, their p values, and many at once."""
+"""Is one method better than another? Differences on the same questions, and their p values."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import inf, isfinite, sqrt
 
 import numpy as np
@@ -55,18 +54,3 @@ def _reach(deviation: float, q: float, questions: int, half: float) -> float:
     if share >= 1:
         return inf
     return (half + sqrt(share * half**2 + (1 - share) * (q * deviation) ** 2)) / (1 - share)
-
-
-def holm(p: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction, order kept; None (no test) stays None and counts as none.
-
-    The k-th smallest of m becomes max over j <= k of min(1, (m - j + 1) p_j): the probability of any false finding
-    stays below the level, however the tests depend on one another (Holm 1979, Scand. J. Statist. 6, 65-70).
-    """
-    tested = sorted((value, index) for index, value in enumerate(p) if value is not None)
-    corrected: list[float | None] = [None] * len(p)
-    largest = 0.0
-    for rank, (value, index) in enumerate(tested):
-        largest = max(largest, min(1.0, (len(tested) - rank) * value))
-        corrected[index] = largest
-    return corrected
