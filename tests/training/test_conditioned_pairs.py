@@ -171,7 +171,7 @@ def test_preferences_between_prompts_by_hand(tmp_path: Path, likelihood: Any) ->
         selection=SelectionConfig(enabled=False),
     )
     same: dict[str, Any] = {"tokenizer": tiny_tokenizer(), "preferences": pairs, "config": config}
-    keep_reference(lambda: tiny_model(0), folder=tmp_path / "checkpoints", **same)
+    keep_reference(lambda: tiny_model(0), folder=tmp_path / "checkpoints", seed=0, **same)
     joint = likelihood == "joint"
     start, policy = by_hand(0, joint, pairs), by_hand(1, joint, pairs)
     stored = pq.read_table(tmp_path / "checkpoints" / REFERENCE)
@@ -202,7 +202,7 @@ def test_joint_of_ordinary_pairs_is_conditional() -> None:
 def test_a_reference_of_the_other_likelihood_is_refused(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"max_steps": 1, "nll_weight": 0.0, "selection": SelectionConfig(enabled=False)}
     same: dict[str, Any] = {"tokenizer": tiny_tokenizer(), "preferences": conditioned(2)}
-    keep_reference(lambda: tiny_model(), config=TrainingConfig(**settings), folder=tmp_path, **same)
+    keep_reference(lambda: tiny_model(), config=TrainingConfig(**settings), folder=tmp_path, seed=0, **same)
     with pytest.raises(InputError, match="belongs to other preference pairs"):
         train_preferences(
             model=tiny_model(),

@@ -50,6 +50,7 @@ def keep(folder: Path, seed: int, **settings: Any) -> None:
         preferences=PAIRS,
         config=TrainingConfig(**{**SETTINGS, **settings}),
         folder=folder / "checkpoints",
+        seed=0,
     )
 
 
@@ -105,6 +106,7 @@ def test_the_reference_is_let_go_of_and_loaded_once(tmp_path: Path) -> None:
             preferences=PAIRS,
             config=TrainingConfig(**SETTINGS),
             folder=tmp_path / "checkpoints",
+            seed=0,
         )
     gc.collect()
     [model] = loaded
@@ -118,6 +120,7 @@ def test_a_reference_of_other_pairs_is_refused(tmp_path: Path) -> None:
         preferences=tiny_pairs(rows=8, seed=1),
         config=TrainingConfig(**SETTINGS),
         folder=tmp_path / "checkpoints",
+        seed=0,
     )
     with pytest.raises(InputError, match="belongs to other preference pairs"):
         first_step(tmp_path, seed=1)

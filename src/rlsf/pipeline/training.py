@@ -55,6 +55,7 @@ def train_on_pairs(run: Run, round_: int) -> TrainingResult:
     recipe, base, folder = run.recipe, run.policy_config(round_), run.folder.checkpoints(round_)
     targets = probe_targets(run, round_)
     training_pairs = _pairs_without(path, targets)
+    seed = derived_seed(recipe.seed, "train", round_)
     if round_ > 1 and recipe.training.reference == "start":
         keep_reference(
             lambda: run.model_to_train(run.start_config()),
@@ -62,6 +63,7 @@ def train_on_pairs(run: Run, round_: int) -> TrainingResult:
             preferences=training_pairs,
             config=recipe.training,
             folder=folder,
+            seed=seed,
         )
     title = run.title("train", round_)
     with run.progress.stage(title, recipe.training.optimiser_steps(training_pairs.num_rows)) as advance:
@@ -72,7 +74,7 @@ def train_on_pairs(run: Run, round_: int) -> TrainingResult:
             config=recipe.training,
             folder=folder,
             policy_folder=run.folder.round_policy(round_, recipe.rounds),
-            seed=derived_seed(recipe.seed, "train", round_),
+            seed=seed,
             probe=agreement_probe(run, targets) if targets else None,
             record=lambda event: run.metrics.record({**event, "round": round_}),
             resume=True,

@@ -52,7 +52,11 @@ def trainer_arguments(config: TrainingConfig, model: PreTrainedModel, folder: Pa
         "precompute_ref_log_probs": config.precompute_reference,
         "max_length": None,
     }
-    return make_arguments(DPOConfig, options, config.trainer, "training")
+    arguments = make_arguments(DPOConfig, options, config.trainer, "training")
+    if arguments.data_seed is None:
+        # The order of the pairs hangs on this alone, and not on what has drawn random numbers before.
+        arguments.data_seed = arguments.seed
+    return arguments
 
 
 def check_options(config: TrainingConfig) -> None:

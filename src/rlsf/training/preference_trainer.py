@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -18,13 +20,14 @@ from rlsf.errors import InputError
 from rlsf.files import atomic_path
 from rlsf.training.checkpoints import out_of_room
 from rlsf.training.collator import PAIR_NUMBERS
+from rlsf.training.distinct_traces import PromptAndTrace, distinct_traces
+from rlsf.training.examples_read import examples_read
 from rlsf.training.objective import Objective, PairLogprobs
-from rlsf.training.pairs import REJECTED_PROMPT, TOKEN_COLUMNS
+from rlsf.training.pairs import REJECTED_PROMPT
 from rlsf.training.whole_checkpoints import WholeCheckpoints
 
 REFERENCE = "reference.parquet"
 _DIGEST = b"rlsf.pairs"
-_PromptAndTrace = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
@@ -60,24 +63,26 @@ class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
     # Reference
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        """Reference log-probabilities, computed once per distinct trace and kept in the run folder.
+        """Reference log-probabilities of the pairs that training reads, computed once per distinct trace and kept.
 
+        They are computed beforehand, and not step by step beside the policy, since the policy is the reference only
+        until the first step: later that takes a second copy of the model in memory, and one that is not cut.
         TRL's own way writes them into a cache of data sets, which processes need not share. Models are whole here
         still, also where training will cut them.
         """
         if self.ld_alpha is not None:
             return super()._precompute_ref_logps(dataset, name, batch_size)
-        path = self.folder / REFERENCE
-        reference = self._stored_reference(path)
+        path, read = self.folder / REFERENCE, examples_read(self)
+        reference = self._stored_reference(path, read)
         if reference is None:
-            reference = self._reference_table(dataset, batch_size)
+            reference = self._reference_table(dataset, read, batch_size)
             if self.is_world_process_zero():
                 with out_of_room(self.folder), atomic_path(path) as partial:
                     pq.write_table(reference.replace_schema_metadata({_DIGEST: self.pairs_digest}), partial)
         self.accelerator.wait_for_everyone()
         return concatenate_datasets([dataset, Dataset(InMemoryTable(reference))], axis=1)
 
-    def _stored_reference(self, path: Path) -> pa.Table | None:
+    def _stored_reference(self, path: Path, read: np.ndarray) -> pa.Table | None:
         if not path.exists():
             return None
         table = pq.read_table(path)
@@ -85,26 +90,25 @@ class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
             raise InputError(
                 f"{path} belongs to other preference pairs: train into a new --output, or delete {self.folder}"
             )
+        if np.isnan(table[0].to_numpy()[read]).any():
+            raise InputError(
+                f"{path} lacks pairs that training would read now, in more or other steps: leave the number of steps,"
+                f" the batches and the seed as they were, train into a new --output, or delete {self.folder}"
+            )
         return table
 
-    def _reference_table(self, dataset: Dataset, batch_size: int) -> pa.Table:
-        rejected_prompt = REJECTED_PROMPT if REJECTED_PROMPT in dataset.column_names else "prompt_ids"
-        rows = dataset.select_columns(sorted({*TOKEN_COLUMNS, rejected_prompt})).to_list()
-        sides = ("prompt_ids", "chosen_ids"), (rejected_prompt, "rejected_ids")
-        keys = [[(tuple(row[prompt]), tuple(row[trace])) for row in rows] for prompt, trace in sides]
-        distinct = sorted({*keys[0], *keys[1]}, key=lambda key: (len(key[0]) + len(key[1]), key))
-        logprobs = dict(zip(distinct, self._reference_logprobs(distinct, 2 * batch_size), strict=True))
-        names = ("ref_chosen_logps", "ref_rejected_logps")
-        return pa.table(
-            {
-                name: pa.array([logprobs[key] for key in side], pa.float32())
-                for name, side in zip(names, keys, strict=True)
-            }
-        )
+    def _reference_table(self, dataset: Dataset, read: np.ndarray, batch_size: int) -> pa.Table:
+        """A row for each pair; not a number where it is not among those ``read``, so that its loss would be none.
 
-    def _reference_logprobs(
-        self, traces: list[tuple[tuple[int, ...], tuple[int, ...]]], batch_size: int
-    ) -> list[float]:
+        Nulls would stop the collator: accelerate collates a batch more than is used.
+        """
+        sides, distinct = distinct_traces(dataset, read)
+        logprobs = np.array(self._reference_logprobs(distinct, 2 * batch_size), np.float32)
+        values = np.full((2, len(dataset)), np.nan, np.float32)
+        values[:, read] = logprobs[sides]
+        return pa.table(dict(zip(("ref_chosen_logps", "ref_rejected_logps"), values, strict=True)))
+
+    def _reference_logprobs(self, traces: Sequence[PromptAndTrace], batch_size: int) -> list[float]:
         """Summed log-probability (nats) of each (prompt ids, trace ids) under the reference policy.
 
         The processes divide the batches among them. All do as many, which pieces of one model need: who has one too
@@ -112,12 +116,12 @@ class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
         """
         model: Any = self.ref_model or self.model
         model.eval()
-        batches = [traces[start : start + batch_size] for start in range(0, len(traces), batch_size)]
+        batches = [range(start, min(start + batch_size, len(traces))) for start in range(0, len(traces), batch_size)]
         processes, own = self.accelerator.num_processes, self.accelerator.process_index
         values: list[list[float]] = []
         for turn in range(0, len(batches), processes):
-            batch = batches[min(turn + own, len(batches) - 1)]
-            rows = [{"prompt_ids": [*p], "chosen_ids": [*t], "rejected_ids": [*t]} for p, t in batch]
+            batch = [traces[index] for index in batches[min(turn + own, len(batches) - 1)]]
+            rows = [{"prompt_ids": p, "chosen_ids": t, "rejected_ids": t} for p, t in batch]
             inputs = {name: tensor[: len(rows)] for name, tensor in self.data_collator(rows).items()}
             halves = self.compute_ref_log_probs(model, self._prepare_inputs(inputs))
             values += gather_object([torch.cat(halves).float().tolist()])

@@ -23,19 +23,20 @@ def keep_reference(
     preferences: pa.Table,
     config: TrainingConfig,
     folder: Path,
+    seed: int,
 ) -> None:
     """Write what the policy that ``load`` gives thinks of ``preferences`` to ``folder``, where training looks for it.
 
-    ``train_preferences`` with the same pairs, options and folder then measures log-ratios against that policy, whatever
-    model it trains. The reference is let go of before it returns, so that no two models are in memory; where it is
-    written already, it is not even loaded. Raises ``InputError`` as ``train_preferences`` does, and for options of the
-    trainer under which TRL computes references itself.
+    ``train_preferences`` with the same pairs, options, seed and folder then measures log-ratios against that policy,
+    whatever model it trains. The reference is let go of before it returns, so that no two models are in memory; where
+    it is written already, it is not even loaded. Raises ``InputError`` as ``train_preferences`` does, and for options
+    of the trainer under which TRL computes references itself.
     """
     path = folder / REFERENCE
     if path.exists():
         return
     model: Any = load()
-    arguments = trainer_arguments(config, model, folder, seed=0)
+    arguments = trainer_arguments(config, model, folder, seed)
     pairs = usable_pairs(preferences, config, arguments, model)
     # It computes them when it is made, and trains nothing.
     build_trainer(model, tokenizer, pairs, config, arguments)
