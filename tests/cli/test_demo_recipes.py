@@ -25,6 +25,11 @@ FEW_PAIRS = (
     *("--training.max_steps", "2", "--training.batch_size", "4", "--training.save_every", "2"),
     *("--training.selection.prompts", "2", "--training.selection.every", "2", "--ranking.threshold", "0"),
 )
+FEW_EXAMPLES = (
+    *("--introspection.training.max_steps", "2", "--introspection.training.batch_size", "4"),
+    *("--introspection.training.save_every", "2", "--introspection.training.selection.prompts", "2"),
+    *("--introspection.training.selection.every", "2"),
+)
 FEW_REWARDED = ("--reward_model.max_steps", "2", "--reward_model.batch_size", "4", "--reward_model.save_every", "2")
 #: The methods that learn in another way than online, with their sizes.
 OFFLINE = {
@@ -32,13 +37,11 @@ OFFLINE = {
     "rlsf-trace": FEW_PAIRS,
     "core-po": (*FEW_PAIRS, "--training.rounds", "1"),
     "rc-dpo": FEW_PAIRS,
+    "random-pairs": FEW_PAIRS,
     "rc-rm": FEW_REWARDED,
     "drr": ("--acceptance.rounds", "2", "--acceptance.training.max_steps", "2"),
-    "rise-introspection": (
-        *("--introspection.samples", "[1,2]", "--introspection.turns", "2", "--introspection.training.max_steps", "2"),
-        *("--introspection.training.batch_size", "4", "--introspection.training.save_every", "2"),
-        *("--introspection.training.selection.prompts", "2", "--introspection.training.selection.every", "2"),
-    ),
+    "rise-introspection": ("--introspection.samples", "[1,2]", "--introspection.turns", "2", *FEW_EXAMPLES),
+    "sft-majority": ("--introspection.samples", "[5]", *FEW_EXAMPLES),
 }
 #: What is trained in the place of a policy, as events name it.
 TRAINS_NO_POLICY = {"rc-rm": "reward_model", "drr": "acceptance"}

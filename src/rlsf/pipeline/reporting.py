@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow.parquet as pq
 
@@ -15,6 +15,7 @@ from rlsf.confidence import get_signal
 from rlsf.errors import InputError
 from rlsf.evaluation import table_to_outcomes
 from rlsf.files import read_json, write_text
+from rlsf.introspection.attempts import WithoutMajority
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.evaluation import OUTCOMES, RETRY, TURNS
 from rlsf.pipeline.manifest import read_manifest
@@ -108,7 +109,8 @@ def dialogue_counts(run: Run, round_: int) -> DialogueCounts | None:
     if manifest is None:
         return None
     names = ("prompts", "first_successes", "longer", "improved", "examples")
-    return DialogueCounts(**{name: manifest.counts[name] for name in names})
+    without = {reason: manifest.counts[reason] for reason in get_args(WithoutMajority) if reason in manifest.counts}
+    return DialogueCounts(**{name: manifest.counts[name] for name in names}, without_majority=without or None)
 
 
 def turn_figures(run: Run) -> dict[str, dict[str, Any]]:

@@ -19,11 +19,11 @@ from rlsf.report.comparison import HEADLINE, MODE_NAMES, ModeComparison, compare
 from rlsf.report.figures import curve_rows, headline_figures, training_figures
 from rlsf.report.inputs import ReportInputs
 from rlsf.report.limits import limits
-from rlsf.report.method import how, judged_by, labels
+from rlsf.report.method import bound, how, judged_by, labels
 from rlsf.report.names import short_name
 from rlsf.report.page import asset, page_environment
 from rlsf.report.reward_model import reward_model_view
-from rlsf.report.series import INTROSPECTION, PREFERENCES, Series, online_series
+from rlsf.report.series import INTROSPECTION, PREFERENCES, SUPERVISED, Series, online_series
 from rlsf.report.verdict import remarks, verdict
 
 
@@ -62,6 +62,7 @@ def render_report(inputs: ReportInputs) -> str:
             how=how(inputs.recipe),
             judged_by=judged_by(inputs.recipe),
             labels=labels(inputs.recipe),
+            bound=bound(inputs.recipe),
             model_name=short_name(inputs.recipe.model.path),
             durations=durations(inputs),
             outcomes=outcome_counts(inputs.outcomes),
@@ -110,7 +111,7 @@ def environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _pictures(inputs: ReportInputs) -> Sequence[Series]:
     """What is drawn of the training."""
     if inputs.recipe.introspection is not None:
-        return INTROSPECTION
+        return INTROSPECTION if len(inputs.recipe.introspection.samples) > 1 else SUPERVISED
     return PREFERENCES if inputs.recipe.online is None else online_series(inputs.events)
 
 

@@ -70,7 +70,8 @@ class DialogueCounts:
     """How one round of dialogues became examples.
 
     Of ``prompts``, ``first_successes`` ended with their first attempt; of the ``longer`` ones ``improved`` earned more
-    in their last turn than in their first.
+    in their last turn than in their first. Where the majority is learned, ``without_majority`` counts the turns that
+    have none to learn from, by the reason.
     """
 
     prompts: int
@@ -78,6 +79,7 @@ class DialogueCounts:
     longer: int
     improved: int
     examples: int
+    without_majority: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

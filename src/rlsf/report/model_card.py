@@ -15,7 +15,7 @@ from rlsf.report.comparison import HEADLINE, compare
 from rlsf.report.html import environment_rows
 from rlsf.report.inputs import ReportInputs
 from rlsf.report.limits import limits
-from rlsf.report.method import algorithm, judged_by, paper, rewards, tags
+from rlsf.report.method import algorithm, bound, judged_by, learns_the_majority, paper, rewards, tags
 from rlsf.report.names import is_hub_id, short_name
 from rlsf.report.verdict import verdict
 
@@ -39,6 +39,8 @@ def model_card(inputs: ReportInputs) -> str:
             algorithm=algorithm(recipe),
             rewards=rewards(recipe),
             judged_by=judged_by(recipe),
+            bound=bound(recipe),
+            majority=learns_the_majority(recipe),
             paper=paper(recipe),
             adapter=recipe.lora is not None,
             base=short_name(recipe.model.path),

@@ -54,6 +54,9 @@ INTROSPECTION = (
     Series("Tokens per probe answer", "tokens", {"mean_tokens": "tokens"}, event="probe"),
 )
 
+#: Of a supervised training on single answers.
+SUPERVISED = (_PROBE, *INTROSPECTION[2:])
+
 #: Of an online training, after the rewards: what belongs to an algorithm or a reward is there only where it is used.
 _ONLINE = (
     Series("Spread of rewards in a batch", "standard deviation", {"reward_std": "spread"}),
