@@ -20,11 +20,12 @@ def test_what_kind_each_recipe_is() -> None:
             assert (card.kind == "labelled") == card.needs_labels == resolve(name).needs_labels
 
 
-def test_random_pairs_are_rlsf_but_for_the_order() -> None:
+def test_random_pairs_are_rlsf_without_confidence() -> None:
     one, other = (resolve(name).model_dump() for name in ("rlsf", "random-pairs"))
     assert differences(one, other) == [
         "ranking.order: 'confidence' -> 'random'",
         "recipe: 'rlsf' -> 'random-pairs'",
+        "training.selection.enabled: True -> False",
     ]
 
 
