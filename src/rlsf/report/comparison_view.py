@@ -10,7 +10,7 @@ from rlsf.evaluation.comparison_schema import Comparison, Contrast, Kind, Method
 from rlsf.report.comparison import ACCURACY, AUROC, BRIER, ECE, MODE_NAMES, TOKENS, Estimate, Metric
 
 AURC = Metric("aurc", "AURC", -1, 3)
-ENTROPY = Metric("entropy", "Entropy", 0, 2)
+ENTROPY = Metric("entropy", "Entropy, nats", 0, 2)
 #: Columns of the page's table, in this order; ``COMPARED`` are those of which all pairs are compared.
 COLUMNS = (ACCURACY, ECE, BRIER, AUROC, AURC, TOKENS, ENTROPY)
 COMPARED = (ACCURACY, ECE, BRIER)
@@ -165,8 +165,8 @@ def _best(group: Group) -> str:
     if not measured:
         return ""
     best, surest = measured[0], min(measured, key=lambda row: row.estimate(ECE).value or 0.0)
-    where = "its own feedback" if group.kind == "self-feedback" else "gold answers"
-    text = f"Most accurate of those that learn from {where}: {best.method.recipe}, {_level(best, ACCURACY)}"
+    where = "the model's own feedback" if group.kind == "self-feedback" else "gold answers"
+    text = f"Most accurate of the methods that learn from {where}: {best.method.recipe}, {_level(best, ACCURACY)}"
     if best.change is not None:
         text += f", {best.change.value} points against the model as given ({best.change.bounds})"
     return f"{text}. Best calibrated: {surest.method.recipe}, ECE {_level(surest, ECE)}."
@@ -181,8 +181,8 @@ def _against_bound(comparison: Comparison, own: Sequence[Row], bound: MethodSumm
     above, below = known.count("better"), known.count("worse")
     unclear = len(known) - above - below
     return (
-        f"Against the bound {bound.recipe}, of {len(known)} methods without gold answers {above} are more accurate,"
-        f" {below} less, and {unclear} cannot be told apart after correction."
+        f"Of {len(known)} methods that learn from the model's own feedback, {above} are more accurate than the bound"
+        f" {bound.recipe}, {below} less accurate, and {unclear} cannot be told apart from it after correction."
     )
 
 

@@ -12,8 +12,9 @@ from rlsf.evaluation.groups import FloatArray
 _RADII = (7.0, 13.0, 20.0, 29.0, 40.0, 54.0, 70.0, 90.0, 115.0)
 _DIRECTIONS = 20
 _PASSES = 6
-_COVERS_NAME, _COVERS_POINT, _COVERS_LINE = 400.0, 60.0, 25.0
-_POINT = 4.5
+_COVERS_NAME, _COVERS_POINT, _COVERS_LINE, _CONFUSES = 400.0, 60.0, 25.0, 30.0
+#: Half the width of a point's mark, and the distance below which a label seems to belong to a point.
+_POINT, _BELONGS = 4.5, 12.0
 
 
 def place_labels(
@@ -23,7 +24,7 @@ def place_labels(
 
     ``points`` [n] inside (0, 0) ... ``bounds``, ``sizes`` (width, height) of labels. Every label tries places around
     its point and takes the cheapest, given all others, in turn and a few times over: far is dear, covering a leader
-    line dearer, then a point, then another label. The same input gives the same places.
+    line or standing beside another point dearer, then covering a point, then another label. The same input gives the same places.
     """
     at = np.asarray(points, np.float64).reshape(-1, 2)
     extent = np.asarray(sizes, np.float64).reshape(-1, 2)
@@ -64,6 +65,9 @@ def _costs(
     others = [other for other in range(len(placed)) if other != index]
     if not others:
         return cost
+    near = points[others]
+    gaps = np.clip(near, corners[:, None], corners[:, None] + size) - near
+    cost += _CONFUSES * np.clip(1 - np.linalg.norm(gaps, axis=2) / _BELONGS, 0, None).sum(axis=1)
     where, extent = np.stack([placed[other] for other in others]), sizes[others]
     cost += _COVERS_NAME * _overlap(corners, size, where - 1, extent + 2).sum(axis=1)
     ends = np.clip(points[others], where, where + extent)
