@@ -20,6 +20,7 @@ from rlsf.pipeline.probe import agreement_probe, held_out, surest_answers
 from rlsf.pipeline.ranking import CONFIDENCES
 from rlsf.pipeline.table_file import reading_rows
 from rlsf.sampling.randomness import derived_seed
+from rlsf.training.mapped_table import ROWS, mapped_table
 
 if TYPE_CHECKING:
     from rlsf.training import TrainingResult
@@ -54,7 +55,7 @@ def train_on_pairs(run: Run, round_: int) -> TrainingResult:
     _, path = pairs_to_learn_from(run, round_)
     recipe, base, folder = run.recipe, run.policy_config(round_), run.folder.checkpoints(round_)
     targets = probe_targets(run, round_)
-    training_pairs = _pairs_without(path, targets)
+    training_pairs = _pairs_without(path, targets, folder)
     seed = derived_seed(recipe.seed, "train", round_)
     if round_ > 1 and recipe.training.reference == "start":
         keep_reference(
@@ -82,11 +83,18 @@ def train_on_pairs(run: Run, round_: int) -> TrainingResult:
         )
 
 
-def _pairs_without(path: Path, prompt_ids: Iterable[str]) -> pa.Table:
-    """The pairs of all other prompts, by their token ids: nothing that is trained on needs the texts."""
-    names = [name for name in pq.read_schema(path).names if name not in _TEXTS]
-    pairs = pq.read_table(path, columns=names)
-    return pairs.filter(~pc.field("prompt_id").isin(pa.array(list(prompt_ids), pa.string())))
+def _pairs_without(path: Path, prompt_ids: Iterable[str], folder: Path) -> pa.Table:
+    """The pairs of all other prompts, by their token ids: nothing that is trained on needs the texts.
+
+    They stay on disk, in ``folder``, and are read as training comes to them.
+    """
+    schema = pq.read_schema(path)
+    names = [name for name in schema.names if name not in _TEXTS]
+    others = ~pc.field("prompt_id").isin(pa.array(list(prompt_ids), pa.string()))
+    with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
+        batches = file.iter_batches(ROWS, columns=names)
+        parts = (pa.Table.from_batches([batch]).filter(others) for batch in batches)
+        return mapped_table(parts, pa.schema([schema.field(name) for name in names]), folder)
 
 
 def by_difference(advance: Callable[[int], None]) -> Callable[[int, int], None]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from datasets.table import InMemoryTable
 
 from rlsf.errors import InputError, near_names
 from rlsf.training.config import TrainingConfig
+from rlsf.training.mapped_table import ROWS, mapped_table
 from rlsf.training.objective import gap_weights
 
 TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -43,13 +45,15 @@ def prepare_pairs(
     vocabulary_size: int,
     max_length: int | None,
     section: str = "training",
+    folder: Path | None = None,
 ) -> Pairs:
     """Preference rows to training examples: the sampled token ids as they are, plus margin and weight where asked.
 
     Rows with ``rejected_prompt_ids`` have a prompt for each side, and a ``weight`` that is not 1 throughout is kept.
-    Pairs with a prompt and trace of more than ``max_length`` tokens together are left out and counted. Raises
-    ``InputError`` for an empty table, a missing column, an empty trace, and ids outside the vocabulary; ``section`` is
-    the recipe's that says what to train, for messages.
+    Pairs with a prompt and trace of more than ``max_length`` tokens together are left out and counted. Token ids are
+    not copied, so that those of a memory-mapped table stay on disk; where pairs are left out, the others are written to
+    ``folder``, or copied in memory where it is None. Raises ``InputError`` for an empty table, a missing column, an
+    empty trace, and ids outside the vocabulary; ``section`` is the recipe's that says what to train, for messages.
     """
     if not preferences.num_rows:
         raise InputError(
@@ -66,13 +70,15 @@ def prepare_pairs(
         columns["weight"] = pa.array(weights.astype(np.float32))
     table = pa.table(columns)
     fits = _fits(table, max_length)
-    kept = table.filter(pa.array(fits))
-    if not kept.num_rows:
+    if not fits.any():
         raise InputError(
             f"all {table.num_rows} preference pairs are longer than the model's context of {max_length} tokens:"
             " lower sampling.max_new_tokens"
         )
-    return Pairs(Dataset(InMemoryTable(kept)), int((~fits).sum()), _digest(kept))
+    kept = table if fits.all() else _filtered(table, fits, folder)
+    digest = _digest(kept)
+    # With a fingerprint given, nothing is read to make one.
+    return Pairs(Dataset(InMemoryTable(kept), fingerprint=digest), int((~fits).sum()), digest)
 
 
 def token_columns(table: pa.Table) -> tuple[str, ...]:
@@ -113,12 +119,22 @@ def _require_columns(preferences: pa.Table, config: TrainingConfig, section: str
             raise InputError(f"the preferences' column {name!r} has empty cells: rank the traces again")
 
 
+def _filtered(table: pa.Table, fits: np.ndarray, folder: Path | None) -> pa.Table:
+    if folder is None:
+        return table.filter(pa.array(fits))
+    starts = range(0, table.num_rows, ROWS)
+    parts = (table.slice(start, ROWS).filter(pa.array(fits[start : start + ROWS])) for start in starts)
+    return mapped_table(parts, table.schema, folder)
+
+
 def _lengths(table: pa.Table, name: str) -> np.ndarray:
-    return np.diff(table.column(name).combine_chunks().offsets.to_numpy())
+    lengths = [np.diff(chunk.offsets.to_numpy()) for chunk in table.column(name).chunks]
+    return np.concatenate(lengths)
 
 
-def _values(table: pa.Table, name: str) -> np.ndarray:
-    return table.column(name).combine_chunks().flatten().to_numpy()
+def _values(table: pa.Table, name: str) -> Iterator[np.ndarray]:
+    """Token ids as they lie, part by part."""
+    return (chunk.flatten().to_numpy() for chunk in table.column(name).chunks)
 
 
 def _fits(table: pa.Table, max_length: int | None) -> np.ndarray:
@@ -137,9 +153,9 @@ def _check_tokens(preferences: pa.Table, vocabulary_size: int) -> None:
         empty = np.flatnonzero(_lengths(preferences, name) == 0)
         if len(empty):
             raise InputError(f"preference pair {empty[0]} has an empty {name!r}: rank the traces again")
-        ids = _values(preferences, name)
-        outside = ids[(ids < 0) | (ids >= vocabulary_size)]
-        if len(outside):
+        parts = (ids[(ids < 0) | (ids >= vocabulary_size)] for ids in _values(preferences, name))
+        outside = next(filter(len, parts), None)
+        if outside is not None:
             raise InputError(
                 f"token id {outside[0]} in {name!r} is not one of the model's {vocabulary_size}: the traces come from"
                 " another model; sample them from the one that is trained"
@@ -150,5 +166,6 @@ def _digest(table: pa.Table) -> str:
     hasher = hashlib.sha256()
     for name in token_columns(table):
         hasher.update(_lengths(table, name).astype(np.int64).tobytes())
-        hasher.update(_values(table, name).astype(np.int64).tobytes())
+        for ids in _values(table, name):
+            hasher.update(ids.astype(np.int64).tobytes())
     return hasher.hexdigest()

@@ -128,6 +128,7 @@ def train_reward_model(
         vocabulary_size=vocabulary_size(model),
         max_length=arguments.max_length or context_length(model),
         section=_SECTION,
+        folder=folder,
     )
     arguments.max_length = None
     dtype = low_precision(model)

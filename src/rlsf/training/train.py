@@ -81,6 +81,7 @@ def usable_pairs(preferences: pa.Table, config: TrainingConfig, arguments: Any, 
         config,
         vocabulary_size=vocabulary_size(model),
         max_length=arguments.max_length or context_length(model),
+        folder=Path(arguments.output_dir),
     )
     arguments.max_length = None
     return pairs
