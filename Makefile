@@ -26,10 +26,12 @@ setup: $(VENV)/.installed ## create .venv and install rlsf with its tested depen
 demo: setup ## run RLSF end to end on the bundled model and print the before/after table
 	$(BIN)/rlsf demo
 
-figures: setup ## run the demo's first recipe and draw the README's figures from it
+figures: setup ## run the demo's first recipe and draw the figures from it
 	rm -rf build/figures
 	$(BIN)/rlsf demo --alone --output build/figures/demo
 	$(BIN)/python docs/draw_figures.py build/figures/demo
+	$(BIN)/python docs/draw_loop.py build/figures/demo
+	$(BIN)/python docs/draw_rooms.py
 
 docs: setup ## build the documentation into build/site, every link checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

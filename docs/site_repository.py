@@ -1,8 +1,8 @@
 """A hook of MkDocs: files of the repository that pages link to become pages of the site, so that no link leaves it.
 
-On GitHub a link such as ``../CONTRIBUTING.md`` opens the file. Here it opens ``repository/CONTRIBUTING.md``: Markdown as it is,
-anything else as a listing. Links between pages are left to MkDocs, and so are those to files that do not exist, which
-its strict build refuses.
+On GitHub a link such as ``../CONTRIBUTING.md`` opens the file. Here it opens ``repository/CONTRIBUTING.md``: Markdown
+as it is, anything else as a listing. Links between pages are left to MkDocs, and so are those to files that do not
+exist, which its strict build refuses.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EXTERNAL = re.compile(r"[a-z][a-z0-9+.-]*:")
 
 
 def target(home: str, path: str) -> str | None:
-    """Where a relative link of the file ``home`` leads, from the repository's root; None for one that is not relative."""
+    """Where a link of the file ``home`` leads, from the repository's root; None for one that is not relative."""
     if EXTERNAL.match(path) or path.startswith("/"):
         return None
     return posixpath.normpath(posixpath.join(posixpath.dirname(home), path))
@@ -48,16 +48,16 @@ def outside(path: str) -> bool:
 def linked(pages: list[str]) -> dict[str, str]:
     """Every file that the pages link to, directly or through one another, with its text."""
     found: dict[str, str] = {}
-    waiting = list(pages)
+    waiting, seen = list(pages), set(pages)
     while waiting:
         home = waiting.pop()
         text = (ROOT / home).read_text(encoding="utf-8")
         if outside(home):
             found[home] = text
         if home.endswith(".md"):
-            waiting += [
-                path for _, path in links(home, text) if outside(path) and path not in found | dict.fromkeys(waiting)
-            ]
+            new = {path for _, path in links(home, text) if outside(path)} - seen
+            waiting += sorted(new)
+            seen |= new
     return found
 
 
