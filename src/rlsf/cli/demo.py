@@ -43,7 +43,7 @@ def demo(
     started, console = time.monotonic(), Console()
     named, name = recipe is not None, recipe or MAIN
     folder = where.folder(resolve(name))
-    layer = merge(_data(folder.parent / "demo-data", resolve(name).needs_labels), parse_overrides(overrides))
+    layer = merge(data_layer(folder.parent / "demo-data", resolve(name).needs_labels), parse_overrides(overrides))
     first = _recipe(name, layer)
     if where.dry_run:
         print_recipe(first)
@@ -60,7 +60,7 @@ def demo(
     console.print(f"{time.monotonic() - started:.0f} s in all", highlight=False)
 
 
-def _data(folder: Path, labelled: bool) -> dict[str, Any]:
+def data_layer(folder: Path, labelled: bool) -> dict[str, Any]:
     """The bundled model and its questions, as a layer of a recipe; gold answers where the recipe learns from them."""
     from rlsf.demo import MODEL_DIR, write_data
 
