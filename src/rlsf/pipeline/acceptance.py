@@ -13,14 +13,18 @@ from rlsf.files import read_json, write_json
 from rlsf.models import load_tokenizer, model_fingerprint
 from rlsf.models.reward_model import load_reward_model
 from rlsf.pipeline.attempts import acceptance_config
+from rlsf.pipeline.budgeting import ACCEPTANCE as PART
+from rlsf.pipeline.budgeting import allowance
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.judged import acceptance_scores, base_model, own_acceptance_model
 from rlsf.pipeline.launching import trained
 from rlsf.pipeline.manifest import Manifest, finished, require
+from rlsf.pipeline.metrics import spends
 from rlsf.pipeline.records import RECORDS, records_stage
 from rlsf.pipeline.reward_modelling import split_pairs
 from rlsf.pipeline.training import by_difference
 from rlsf.sampling.randomness import derived_seed
+from rlsf.training.spending import COUNTS
 
 if TYPE_CHECKING:
     from rlsf.training import TrainingResult
@@ -30,6 +34,7 @@ STAGE = "acceptance"
 ACCEPTANCE = "acceptance.json"
 
 
+@spends("learning")
 def acceptance_stage(run: Run) -> Manifest:
     """Train an acceptance model on the records of the policy, which stays as it is, and choose the threshold.
 
@@ -54,7 +59,7 @@ def acceptance_stage(run: Run) -> Manifest:
     scores = {"confidence": [row["confidence"] for row in rows]}
     if config.by == "model":
         result = trained(run, train_on_records, 1, folder)
-        counts |= {name: getattr(result, name) for name in ("examples", "too_long", "steps", "learning_rate")}
+        counts |= {name: getattr(result, name) for name in ("examples", "too_long", "steps", "learning_rate", *COUNTS)}
         scores = {"model": _scores(run, rows), **scores}
     found = {name: _threshold(run, rows, values, tuned=name != config.by) for name, values in scores.items()}
     write_json(run.folder.acceptance / ACCEPTANCE, {"by": config.by, "signal": run.recipe.signal, "scores": found})
@@ -96,6 +101,7 @@ def train_on_records(run: Run, round_: int) -> TrainingResult:
             record=lambda event: run.metrics.record({**event, "event": "acceptance"}),
             resume=True,
             progress=by_difference(advance),
+            allowance=allowance(run, PART),
         )
 
 

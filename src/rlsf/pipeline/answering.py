@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import compress
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,28 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Asked = tuple[Trace, Sequence[str]]
+
+
+class CountingEngine:
+    """An engine that counts the tokens it samples."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.tokens = 0
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self._engine.tokenizer
+
+    @property
+    def context_length(self) -> int | None:
+        return self._engine.context_length
+
+    def sample(self, requests: Sequence[SamplingRequest], config: SamplingConfig) -> Iterator[list[Trace]]:
+        """As the engine does."""
+        for traces in self._engine.sample(requests, config):
+            self.tokens += sum(len(trace.token_ids) for trace in traces)
+            yield traces
 
 
 def find_answers(

@@ -26,6 +26,7 @@ from rlsf.pipeline.calibrated import add_calibrated
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.dialogues import Dialogues, evaluation_dialogues
 from rlsf.pipeline.manifest import Manifest, finished
+from rlsf.pipeline.metrics import spends
 from rlsf.pipeline.ranking import confidences
 from rlsf.pipeline.retrying import Retries, evaluation_retries, retry_inputs
 from rlsf.pipeline.sampling import read_traces, require_answers, sample_stage
@@ -39,6 +40,7 @@ TURNS = "turns.json"
 RETRY = "retry.json"
 
 
+@spends("measuring")
 def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
     """Sample the evaluation questions with ``model``, grade every decoding mode, write one row a question and mode."""
     folder = run.folder.evaluation(phase)

@@ -21,15 +21,21 @@ from rlsf.introspection.attempts import (
     without_majority,
 )
 from rlsf.pipeline.attempt_rewards import majority_answers, rewarder
+from rlsf.pipeline.budgeting import allowance, less_probes, part_of_round, with_probes
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.dialogues import asker, introspection_config, turn_sampling
 from rlsf.pipeline.launching import trained
 from rlsf.pipeline.manifest import Manifest, finished
+from rlsf.pipeline.metrics import spends
 from rlsf.pipeline.probe import FollowUp, agreement_probe, held_out, surest_of_traces
 from rlsf.pipeline.sampling import read_traces, require_answers, sample_stage
+from rlsf.pipeline.spent import of_stages
 from rlsf.pipeline.training import by_difference
+from rlsf.pipeline.waves import Waves, most_tokens
 from rlsf.prompts.prompt import Prompt
+from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.randomness import derived_seed
+from rlsf.training.spending import COUNTS, Allowance
 
 if TYPE_CHECKING:
     from rlsf.introspection.config import IntrospectionConfig
@@ -50,9 +56,12 @@ EXAMPLE_SCHEMA = pa.schema(
 )
 
 
+@spends("learning")
 def introspection_stage(run: Run, round_: int) -> Manifest:
     """One round: dialogues of the newest policy, examples of them, and training weighted by rewards."""
     kept_out = held_out(run, [prompt.id for prompt in run.prompts])
+    if run.recipe.budget.generated_tokens is not None:
+        _probe_targets(run, round_, kept_out)  # dialogues take what this leaves
     examples = examples_stage(run, round_, [prompt for prompt in run.prompts if prompt.id not in set(kept_out)])
     return train_stage(run, round_, examples, kept_out)
 
@@ -80,11 +89,11 @@ def examples_stage(run: Run, round_: int, prompts: Sequence[Prompt]) -> Manifest
     if introspection.drop_duplicates:
         learned = list(without_duplicates(learned))
     if not learned:
-        raise InputError(f"none of {len(prompts)} dialogues has a turn to learn from: {_remedy(introspection)}")
+        raise InputError(f"none of {len(dialogues)} dialogues has a turn to learn from: {_remedy(introspection)}")
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / EXAMPLES, learned)
     counts = {**_counts(dialogues, learned, introspection.success), **unlearned}
-    manifest = Manifest("examples", inputs, {"prompts": len(prompts), **counts})
+    manifest = Manifest("examples", inputs, {"prompts": len(dialogues), **counts})
     run.metrics.record({"event": "examples", "round": round_, **manifest.counts})
     manifest.write(folder)
     return manifest
@@ -101,7 +110,7 @@ def train_stage(run: Run, round_: int, examples: Manifest, kept_out: Sequence[st
     if run.launcher is not None:
         _probe_targets(run, round_, kept_out)  # sampled before the processes read them
     result = trained(run, train_on_examples, round_, folder)
-    counts = ("examples", "too_long", "steps", "best_step", "learning_rate", "reason")
+    counts = ("examples", "too_long", "steps", "best_step", "learning_rate", "reason", *COUNTS)
     manifest = Manifest("train", inputs, {name: getattr(result, name) for name in counts})
     manifest.write(folder)
     return manifest
@@ -131,6 +140,7 @@ def train_on_examples(run: Run, round_: int) -> TrainingResult:
             record=lambda event: run.metrics.record({**event, "round": round_}),
             resume=True,
             progress=by_difference(advance),
+            allowance=with_probes(run, _allowed(run, round_, run.folder.traces(round_)), len(targets), _turns(run)),
         )
 
 
@@ -147,20 +157,45 @@ def _remedy(introspection: IntrospectionConfig) -> str:
 def _dialogues(run: Run, round_: int, prompts: Sequence[Prompt]) -> tuple[list[list[Turn]], list[str], dict[str, int]]:
     """The turns of each dialogue, the digests of the samplings, and how many turns have no majority, by the reason.
 
-    A dialogue ends with a success, with the last turn, or where no attempt of a turn can be used.
+    Under a cap whole dialogues are taken in the order of their prompts, as long as the longest possible one fits.
+    """
+    introspection, folder = introspection_config(run), run.folder.traces(round_)
+    most = most_of_dialogue(run.recipe)
+    allowed = less_probes(run, _allowed(run, round_, folder / "probe"), _turns(run))
+    allowed.require("generated_tokens", most, "the first dialogue")
+    waves = Waves(len(prompts), allowed.generated_tokens, most)
+    dialogues: list[list[Turn]] = []
+    stages: list[str] = []
+    reasons: list[WithoutMajority] = []
+    for number, wave in enumerate(waves, 1):
+        place = folder if waves.cap is None else folder / f"wave-{number}"
+        of_wave = _dialogues_of(run, round_, prompts[waves.taken - wave : waves.taken], place, first=number == 1)
+        dialogues, stages, reasons = dialogues + of_wave[0], stages + of_wave[1], reasons + of_wave[2]
+        waves.pay(0 if waves.cap is None else of_stages(place).generated_tokens)
+    counted = get_args(WithoutMajority) if introspection.reward == "majority" else ()
+    return dialogues, stages, {reason: reasons.count(reason) for reason in counted}
+
+
+def _dialogues_of(
+    run: Run, round_: int, prompts: Sequence[Prompt], folder: Path, *, first: bool
+) -> tuple[list[list[Turn]], list[str], list[WithoutMajority]]:
+    """The turns of each dialogue, the digests of the samplings, and why turns have no majority.
+
+    A dialogue ends with a success, with the last turn, or where no attempt of a turn can be used. Of the ``first``
+    dialogues some attempt must have an answer.
     """
     introspection, model = introspection_config(run), run.policy_config(round_)
     ask, stages = asker(run, model), []
     dialogues: dict[str, list[Turn]] = {prompt.id: [] for prompt in prompts}
     reasons: list[WithoutMajority] = []
-    open_, folder = list(prompts), run.folder.traces(round_)
+    open_ = list(prompts)
     with rewarder(run.recipe, run.tokenizer) as rewards:
         for turn, samples in enumerate(introspection.samples, 1):
             asked = [ask(prompt, [one.best.trace.text for one in dialogues[prompt.id]]) for prompt in open_]
             title, seed = f"sample turn {turn}", derived_seed(run.recipe.seed, "sample", round_, turn)
             place, sampling = folder / f"turn-{turn}", turn_sampling(run.recipe.sampling, introspection, samples)
             sampled = sample_stage(run, run.title(title, round_), model, asked, place, seed, sampling)
-            if turn == 1:
+            if turn == 1 and first:
                 require_answers(run, title, sampled)
             stages.append(sampled.digest)
             going_on = []
@@ -177,8 +212,7 @@ def _dialogues(run: Run, round_: int, prompts: Sequence[Prompt]) -> tuple[list[l
             open_ = going_on
             if not open_:
                 break
-    counted = get_args(WithoutMajority) if introspection.reward == "majority" else ()
-    return list(dialogues.values()), stages, {reason: reasons.count(reason) for reason in counted}
+    return list(dialogues.values()), stages, reasons
 
 
 def _counts(dialogues: Sequence[Sequence[Turn]], learned: Sequence[Attempt], success: float) -> dict[str, Any]:
@@ -226,14 +260,30 @@ def _probe_targets(run: Run, round_: int, kept_out: Sequence[str]) -> dict[str, 
     prompts = [prompt for prompt in run.prompts if prompt.id in set(kept_out)]
     folder, seed = run.folder.traces(round_) / "probe", derived_seed(run.recipe.seed, "sample", round_)
     title = run.title("sample for the probe", round_)
-    sample_stage(run, title, run.policy_config(round_), prompts, folder, seed, sampling)
+    allowed = less_probes(run, _allowed(run, round_), _turns(run)).less(most_of_dialogue(run.recipe)).half()
+    sample_stage(run, title, run.policy_config(round_), prompts, folder, seed, sampling, allowed=allowed)
     traces = read_traces(folder)
     return majority_answers(traces) if by_majority else surest_of_traces(run, traces, run.recipe.signal)
 
 
+def _allowed(run: Run, round_: int, *done: Path) -> Allowance:
+    return allowance(run, part_of_round(round_), done)
+
+
+def most_of_dialogue(recipe: Recipe) -> int:
+    """The most tokens that the attempts of a dialogue can have."""
+    assert recipe.introspection is not None
+    return most_tokens(recipe, recipe.sampling, traces=sum(recipe.introspection.samples))
+
+
+def _turns(run: Run) -> int:
+    """How many turns the probe asks for."""
+    return 1 if len(introspection_config(run).samples) == 1 else 2
+
+
 def _follow_up(run: Run, round_: int) -> FollowUp | None:
     """The probe asks for a second turn as well, where dialogues have one."""
-    if len(introspection_config(run).samples) == 1:
+    if _turns(run) == 1:
         return None
     ask = asker(run, run.policy_config(round_))
     return lambda prompt, answer: ask(prompt, [answer])

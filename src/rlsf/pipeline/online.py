@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from rlsf.files import digest
 from rlsf.models import model_fingerprint
+from rlsf.pipeline.budgeting import ONLINE, allowance, with_probes
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.launching import trained
 from rlsf.pipeline.manifest import Manifest, finished, require
+from rlsf.pipeline.metrics import spends
 from rlsf.pipeline.probe import agreement_probe, held_out, surest_of_traces
 from rlsf.pipeline.reward_modelling import STAGE as REWARD_MODEL
 from rlsf.pipeline.reward_modelling import own_reward_model
@@ -18,12 +20,14 @@ from rlsf.pipeline.training import by_difference
 from rlsf.prompts import prompts_digest, render
 from rlsf.prompts.prompt import Prompt
 from rlsf.sampling.randomness import derived_seed
+from rlsf.training.spending import COUNTS, UNCAPPED, Allowance
 
 if TYPE_CHECKING:
     from rlsf.training import TrainingResult
     from rlsf.training.online_config import OnlineConfig
 
 
+@spends("learning")
 def online_stage(run: Run) -> Manifest:
     """Train the policy from rewards of its own completions; the step that is kept is chosen without labels."""
     recipe, online, base = run.recipe, online_config(run), run.start_config()
@@ -45,7 +49,7 @@ def online_stage(run: Run) -> Manifest:
     if run.launcher is not None:
         probe_targets(run, kept_out)  # sampled before the processes read them
     result = trained(run, train_on_rewards, 1, folder)
-    counts = ("steps", "best_step", "learning_rate", "reason")
+    counts = ("steps", "best_step", "learning_rate", "reason", *COUNTS)
     learned_from = len(run.prompts) - len(kept_out)
     manifest = Manifest("train", inputs, {"prompts": learned_from, **{name: getattr(result, name) for name in counts}})
     manifest.write(folder)
@@ -84,7 +88,19 @@ def train_on_rewards(run: Run, round_: int) -> TrainingResult:
             progress=by_difference(advance),
             reference={"revision": base.revision} if base.revision else {},
             reward_model=own_reward_model(run),
+            allowance=_allowed(run, len(targets)),
         )
+
+
+def _allowed(run: Run, prompts: int) -> Allowance:
+    """What training may take, with probes on so many prompts, after what was sampled for them."""
+    sampled = [] if run.recipe.reward_model is not None else [run.folder.traces(1)]
+    return with_probes(run, allowance(run, ONLINE, sampled), prompts)
+
+
+def step_tokens(online: OnlineConfig) -> int:
+    """The most tokens that a step samples."""
+    return online.completions_per_step * online.steps_per_rollout * online.max_completion_length
 
 
 def online_config(run: Run) -> OnlineConfig:
@@ -123,6 +139,10 @@ def probe_targets(run: Run, prompt_ids: Sequence[str]) -> dict[str, str]:
     prompts = [prompt for prompt in run.prompts if prompt.id in set(prompt_ids)]
     folder, seed = run.folder.traces(1), derived_seed(run.recipe.seed, "sample", 1)
     if run.recipe.reward_model is None:  # its pairs come from traces of every prompt, sampled already
-        sample_stage(run, "sample for the guard", run.start_config(), prompts, folder, seed, run.recipe.sampling)
+        # Enough stays for a first step and the probes before and after it.
+        least = step_tokens(online_config(run)) + 2 * with_probes(run, UNCAPPED, len(prompts)).probe_tokens
+        allowed = allowance(run, ONLINE).less(least).half()
+        title, model, sampling = "sample for the guard", run.start_config(), run.recipe.sampling
+        sample_stage(run, title, model, prompts, folder, seed, sampling, allowed=allowed)
     held = (traces for traces in read_traces(folder) if traces[0].prompt_id in set(prompt_ids))
     return surest_of_traces(run, held, online_config(run).guard.signal or run.recipe.signal)

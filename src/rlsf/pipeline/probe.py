@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rlsf.confidence import get_signal
 from rlsf.evaluation import agreement
 from rlsf.files import digest
-from rlsf.pipeline.answering import find_answers
+from rlsf.pipeline.answering import CountingEngine, find_answers
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.ranking import confidences
 from rlsf.pipeline.sampling import requests
@@ -71,6 +71,7 @@ def agreement_probe(run: Run, targets: Mapping[str, str], follow_up: FollowUp | 
     ``agreement_first`` and ``agreement_second``, and the rest is measured on the second turn.
     """
     from rlsf.sampling.transformers_engine import TransformersEngine
+    from rlsf.training.observer import WRITTEN
     from rlsf.training.vital_signs import vital_signs
 
     prompts = [prompt for prompt in run.prompts if prompt.id in targets]
@@ -81,13 +82,13 @@ def agreement_probe(run: Run, targets: Mapping[str, str], follow_up: FollowUp | 
     choices = [prompt.choices for prompt in prompts]
     signal = get_signal(run.recipe.signal)
 
-    def answered(engine: TransformersEngine, asked: Sequence[Prompt]) -> tuple[list[Trace], list[str | None]]:
+    def answered(engine: CountingEngine, asked: Sequence[Prompt]) -> tuple[list[Trace], list[str | None]]:
         sampled = list(engine.sample(list(requests(run, asked, run.recipe.seed)), greedy))
         traces = find_answers(engine, run.tokenizer, sampled, choices, run.recipe.answer)
         return traces, [trace.answer.text if trace.answer else None for trace in traces]
 
     def probe(model: PreTrainedModel, step: int) -> Mapping[str, float]:
-        engine = TransformersEngine(model, run.tokenizer)
+        engine = CountingEngine(TransformersEngine(model, run.tokenizer))
         traces, answers = answered(engine, prompts)
         agreed = {"agreement": agreement(answers, wanted)}
         if follow_up is not None:
@@ -100,6 +101,7 @@ def agreement_probe(run: Run, targets: Mapping[str, str], follow_up: FollowUp | 
             "confidence": _mean(confidences(traces, signal, run.tokenizer)),
             "prompts": len(prompts),
             **vital_signs(traces, answers),
+            WRITTEN: engine.tokens,
         }
 
     return probe

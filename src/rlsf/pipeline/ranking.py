@@ -15,6 +15,7 @@ from rlsf.confidence import Signal, get_signal
 from rlsf.pipeline.context import Run, require_sampled_prompts
 from rlsf.pipeline.judging import judge_stage, read_judgements
 from rlsf.pipeline.manifest import Manifest, finished, require
+from rlsf.pipeline.metrics import spends
 from rlsf.pipeline.sampling import read_shard
 from rlsf.pipeline.served import require_servable
 from rlsf.pipeline.shards import prompts_of_shards, shard_paths
@@ -64,6 +65,7 @@ def pieces_of(trace: Trace, tokenizer: PreTrainedTokenizerBase) -> Sequence[str]
     return TokenText.from_ids(tokenizer, trace.token_ids).pieces
 
 
+@spends("learning")
 def rank_stage(run: Run, round_: int) -> Manifest:
     """Rank the traces of a round and write the preference pairs and every confidence.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,10 +15,13 @@ from rlsf.answers.voting import majority
 from rlsf.files import atomic_path, digest
 from rlsf.models import model_fingerprint
 from rlsf.pipeline.attempts import acceptance_config, attempt_sampling, try_again
+from rlsf.pipeline.budgeting import ACCEPTANCE, allowance
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.judged import AttemptReader, confidence_scores
 from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.sampling import read_traces, require_answers, sample_stage
+from rlsf.pipeline.spent import of_stages
+from rlsf.pipeline.waves import Waves, most_tokens
 from rlsf.prompts.prompt import Prompt
 from rlsf.sampling.randomness import derived_seed
 from rlsf.traces import Trace
@@ -43,7 +47,7 @@ RECORD_SCHEMA = pa.schema(
 class References:
     """The answer that makes an attempt at a prompt right, by the prompt's id; ``stages``: what was sampled for it."""
 
-    answers: Mapping[str, str | None]
+    answers: dict[str, str | None]
     grader: Grader
     stages: Sequence[str] = ()
 
@@ -63,11 +67,10 @@ def records_stage(run: Run) -> Manifest:
     """
     reader_model = acceptance_config(run).model
     with Grader() as grader:
-        references = _references(run, grader)
-        prompts = [prompt for prompt in run.prompts if references.answers[prompt.id] is not None]
-        attempts, stages = _attempts(run, prompts, references)
+        references, attempts, stages = _attempted(run, grader)
+        prompts = [prompt for prompt in run.prompts if prompt.id in attempts]
         inputs = {
-            "attempts": [*references.stages, *stages],
+            "attempts": stages,
             "references": digest(dict(references.answers)),
             "signal": run.recipe.signal,
             "reader": None if reader_model is None else model_fingerprint(reader_model),
@@ -81,7 +84,7 @@ def records_stage(run: Run) -> Manifest:
         pq.write_table(pa.Table.from_pylist(rows, schema=RECORD_SCHEMA), partial, compression="zstd")
     counts = {
         "prompts": len(prompts),
-        "without_reference": len(run.prompts) - len(prompts),
+        "without_reference": len(references.answers) - len(prompts),
         "records": len(rows),
         "right": sum(row["right"] for row in rows),
         "first_right": sum(row["right"] for row in rows if row["round"] == 1),
@@ -92,24 +95,51 @@ def records_stage(run: Run) -> Manifest:
     return manifest
 
 
+def _attempted(run: Run, grader: Grader) -> tuple[References, dict[str, list[Trace]], list[str]]:
+    """References, the attempts at each prompt that has one, and the digests of all that was sampled.
+
+    Under a cap prompts are taken in their order, as long as the most votes and attempts of the next one fit.
+    """
+    config, allowed = acceptance_config(run), allowance(run, ACCEPTANCE)
+    votes = 0 if config.labels == "gold" else config.votes
+    most = most_tokens(run.recipe, run.recipe.sampling, traces=config.rounds + votes)
+    allowed.require("generated_tokens", most, "the attempts at the first prompt")
+    waves, folder = Waves(len(run.prompts), allowed.generated_tokens, most), run.folder.traces(1)
+    answers: dict[str, str | None] = {}
+    attempts: dict[str, list[Trace]] = {}
+    stages: list[str] = []
+    for number, wave in enumerate(waves, 1):
+        taken = run.prompts[waves.taken - wave : waves.taken]
+        place = folder if waves.cap is None else folder / f"wave-{number}"
+        references = _references(run, grader, taken, place)
+        prompts = [prompt for prompt in taken if references.answers[prompt.id] is not None]
+        of_wave, sampled = _attempts(run, prompts, references, place, first=number == 1)
+        answers, attempts, stages = answers | references.answers, attempts | of_wave, [*stages, *sampled]
+        waves.pay(0 if waves.cap is None else of_stages(place).generated_tokens)
+    return References(answers, grader), attempts, stages
+
+
 def _attempts(
-    run: Run, prompts: Sequence[Prompt], references: References
-) -> tuple[dict[str, list[Trace]], Sequence[str]]:
-    """The attempts at each prompt, and the digests of their samplings."""
-    model, place = run.policy_config(1), run.folder.traces(1) / "attempt-1"
+    run: Run, prompts: Sequence[Prompt], references: References, folder: Path, *, first: bool
+) -> tuple[dict[str, list[Trace]], list[str]]:
+    """The attempts at each prompt, and the digests of all samplings; some of the ``first`` must have an answer."""
+    if not prompts and not first:
+        return {}, [*references.stages]
+    model, place = run.policy_config(1), folder / "attempt-1"
     seed = derived_seed(run.recipe.seed, USE, 1)
     sampled = sample_stage(run, f"{USE}, attempt 1", model, prompts, place, seed, attempt_sampling(run, 1))
-    require_answers(run, USE, sampled)
+    if first:
+        require_answers(run, USE, sampled)
     asked = {prompt.id: (prompt, trace) for prompt, (trace,) in zip(prompts, read_traces(place), strict=True)}
     attempts, later = try_again(
         run,
         model,
         USE,
-        run.folder.traces(1),
+        folder,
         asked,
         lambda prompts, traces: [not references.right(*pair) for pair in zip(prompts, traces, strict=True)],
     )
-    return attempts, [sampled.digest, *later]
+    return attempts, [*references.stages, sampled.digest, *later]
 
 
 def _rows(
@@ -131,17 +161,17 @@ def _rows(
     ]
 
 
-def _references(run: Run, grader: Grader) -> References:
+def _references(run: Run, grader: Grader, prompts: Sequence[Prompt], folder: Path) -> References:
     """Gold answers, or the answers of most samples where the recipe learns without labels."""
     config = acceptance_config(run)
     if config.labels == "gold":
-        return References({prompt.id: prompt.gold for prompt in run.prompts}, grader)
-    place, seed = run.folder.traces(1) / "votes", derived_seed(run.recipe.seed, "votes")
+        return References({prompt.id: prompt.gold for prompt in prompts}, grader)
+    place, seed = folder / "votes", derived_seed(run.recipe.seed, "votes")
     sampling = attempt_sampling(run, config.votes)
-    sampled = sample_stage(run, "votes", run.policy_config(1), run.prompts, place, seed, sampling)
+    sampled = sample_stage(run, "votes", run.policy_config(1), prompts, place, seed, sampling)
     require_answers(run, "votes", sampled)
     answers: dict[str, str | None] = {}
-    for prompt, traces in zip(run.prompts, read_traces(place), strict=True):
+    for prompt, traces in zip(prompts, read_traces(place), strict=True):
         said = [trace.answer.text if trace.answer else None for trace in traces]
         vote = majority(said, same=lambda a, b, p=prompt: grader.equivalent(a, b, p.choices, symmetric=True))
         answers[prompt.id] = None if vote is None else vote.answer

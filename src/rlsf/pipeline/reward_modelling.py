@@ -14,15 +14,18 @@ from rlsf.files import digest, write_json
 from rlsf.models import model_fingerprint
 from rlsf.models.config import ModelConfig
 from rlsf.models.reward_model import load_reward_model
+from rlsf.pipeline.budgeting import REWARD_MODEL, allowance
 from rlsf.pipeline.conditioning import limited_prompts, numbers_of_pairs, pairs_to_learn_from
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.launching import trained
 from rlsf.pipeline.length_bias import measure_length_bias
 from rlsf.pipeline.manifest import Manifest, finished
+from rlsf.pipeline.metrics import spends
 from rlsf.pipeline.ranking import PAIRS
 from rlsf.pipeline.training import by_difference
 from rlsf.rewards.reward_model import EVALUATION
 from rlsf.sampling.randomness import derived_seed
+from rlsf.training.spending import COUNTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 STAGE = "reward model"
 
 
+@spends("learning")
 def reward_model_stage(run: Run) -> Manifest:
     """Train a reward model from the model at the start on the pairs, and measure it on the held-out ones."""
     made, _ = pairs_to_learn_from(run, 1)
@@ -51,7 +55,7 @@ def reward_model_stage(run: Run) -> Manifest:
     _, kept_out = split_pairs(ranked, config.held_out, recipe.seed)
     result = trained(run, train_on_comparisons, 1, folder)
     measured = _measure(run, kept_out) if kept_out.num_rows else None
-    counts = ("pairs", "too_long", "steps", "learning_rate")
+    counts = ("pairs", "too_long", "steps", "learning_rate", *COUNTS)
     manifest = Manifest(
         STAGE,
         inputs,
@@ -84,6 +88,7 @@ def train_on_comparisons(run: Run, round_: int) -> TrainingResult:
             record=lambda event: run.metrics.record({**event, "event": "reward_model"}),
             resume=True,
             progress=by_difference(advance),
+            allowance=allowance(run, REWARD_MODEL),
         )
 
 

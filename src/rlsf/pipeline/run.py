@@ -6,10 +6,12 @@ import time
 from typing import Any
 
 from rlsf.pipeline.acceptance import acceptance_stage
+from rlsf.pipeline.budgeting import REWARD_MODEL, allowance, less_probes, part_of_round
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.evaluation import evaluate_stage, summary_stage
 from rlsf.pipeline.introspection import introspection_stage
 from rlsf.pipeline.manifest import Manifest
+from rlsf.pipeline.metrics import spends
 from rlsf.pipeline.online import online_stage
 from rlsf.pipeline.ranking import rank_stage
 from rlsf.pipeline.reporting import report_stage
@@ -19,6 +21,7 @@ from rlsf.pipeline.served import require_same_sampler
 from rlsf.pipeline.training import train_stage
 from rlsf.pipeline.warm_up import warm_up_stage
 from rlsf.sampling.randomness import derived_seed
+from rlsf.training.spending import Allowance
 
 
 def run_all(run: Run) -> dict[str, Any] | None:
@@ -42,6 +45,7 @@ def run_all(run: Run) -> dict[str, Any] | None:
     return summary
 
 
+@spends("learning")
 def warm_up(run: Run) -> None:
     """Teach the form that rewards look for, where the recipe asks for it: learning starts from that policy."""
     online = run.recipe.online
@@ -71,6 +75,7 @@ def learn(run: Run) -> None:
         train_stage(run, round_)
 
 
+@spends("learning")
 def sample_round(run: Run, round_: int) -> Manifest:
     """Sample the traces that a round learns from, with the policy of the round before."""
     title = run.title("sample", round_)
@@ -82,9 +87,17 @@ def sample_round(run: Run, round_: int) -> Manifest:
         run.folder.traces(round_),
         derived_seed(run.recipe.seed, "sample", round_),
         run.recipe.sampling,
+        allowed=_allowed(run, round_),
     )
     require_answers(run, title, sampled)
     return sampled
+
+
+def _allowed(run: Run, round_: int) -> Allowance:
+    """What a round may sample: all but what the probes of its training need."""
+    if run.recipe.reward_model is not None:
+        return allowance(run, REWARD_MODEL)
+    return less_probes(run, allowance(run, part_of_round(round_)))
 
 
 def evaluate_all(run: Run) -> dict[str, Any]:

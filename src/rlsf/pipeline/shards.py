@@ -33,10 +33,17 @@ class ShardCounts:
     tokens: int = 0
     without_answer: int = 0
     truncated: int = 0
+    asking_tokens: int = 0
+    """Tokens of answers that were asked for after the traces."""
 
     def __add__(self, other: ShardCounts) -> ShardCounts:
         mine, theirs = asdict(self), asdict(other)
         return ShardCounts(**{key: mine[key] + theirs[key] for key in mine})
+
+    @property
+    def all_tokens(self) -> int:
+        """Every token that was sampled."""
+        return self.tokens + self.asking_tokens
 
     @classmethod
     def of(cls, traces: Sequence[Trace]) -> ShardCounts:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from rlsf.files import read_json
 from rlsf.pipeline.folder import RunFolder
 from rlsf.pipeline.manifest import MANIFEST, read_manifest
+from rlsf.pipeline.metrics import Purpose
 from rlsf.pipeline.shards import counts_of, shard_paths
+from rlsf.training.spending import SPENT
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What learning took; ``seconds_measuring`` alone is of measuring.
+    """What learning took; ``seconds_measuring`` alone are of measuring.
 
-    ``generated_tokens`` were sampled, ``training_tokens`` went forwards and backwards, ``read_tokens`` forwards alone.
+    ``generated_tokens`` were sampled, ``training_tokens`` went forwards and backwards; ``read_tokens`` would be those
+    that went forwards alone, which are not counted: 0.
     ``completions`` are what was sampled: traces, attempts, completions of online training; no answers of probes.
     """
 
@@ -39,44 +44,53 @@ def read_spent(folder: RunFolder) -> Spent:
     Tokens are those of the work that stays: what a killed process had begun and a resumed one did again counts once.
     Seconds are those of every process, whether its work stayed or not.
     """
-    places = (folder.path / "traces", folder.path / "checkpoints", folder.path / "judgements")
-    return sum((of_stages(place) for place in places), Spent())
+    places = (folder.path / "traces", folder.path / "checkpoints")
+    tokens = sum(map(of_stages, places), Spent())
+    return replace(tokens, **_seconds(folder.metrics_file))
 
 
 def of_stages(folder: Path) -> Spent:
-    """Tokens, completions and steps of all stages under ``folder``."""
-    stages = {path.parent for pattern in ("**/part-*.parquet", f"**/{MANIFEST}") for path in folder.glob(pattern)}
-    return sum(map(of_stage, sorted(stages)), Spent())
+    """Tokens, completions and steps of all stages in ``folder`` and in folders of it."""
+    patterns = (f"**/{MANIFEST}", "**/part-*.parquet", f"**/checkpoint-*/{SPENT}")
+    found = {path.parent.parent if path.name == SPENT else path.parent for one in patterns for path in folder.glob(one)}
+    return sum(map(_of_stage, sorted(found)), Spent())
 
 
-def of_stage(folder: Path) -> Spent:
-    """The same of one stage, by its manifest, or, before that is written, by its finished shards."""
+def _of_stage(folder: Path) -> Spent:
+    """By the manifest; before that is written, by the shards that are finished or the last checkpoint."""
     manifest = read_manifest(folder)
     if manifest is None:
-        return sum((_of_counts("sample", _held_by(path)) for path in shard_paths(folder)), Spent())
-    return _of_counts(manifest.stage, manifest.counts)
+        shards = filter(None, map(counts_of, shard_paths(folder)))
+        return sum((_of_samples(asdict(counts)) for counts in shards), _of_checkpoints(folder))
+    return _of_samples(manifest.counts) if manifest.stage == "sample" else _of_training(manifest.counts)
 
 
-def _held_by(shard: Path) -> dict[str, Any]:
-    """What a shard of traces holds, by its footer."""
-    counts = counts_of(shard)
-    return {} if counts is None else {field.name: getattr(counts, field.name) for field in fields(counts)}
+def _of_samples(counts: Mapping[str, Any]) -> Spent:
+    tokens = counts["tokens"] + counts.get("asking_tokens", 0)
+    return Spent(generated_tokens=tokens, completions=counts["traces"])
 
 
-def _of_counts(stage: str, counts: Any) -> Spent:
-    if stage == "sample":
-        return Spent(generated_tokens=counts.get("tokens", 0), completions=counts.get("traces", 0))
+def _of_training(counts: Mapping[str, Any]) -> Spent:
     return Spent(
         generated_tokens=counts.get("generated_tokens", 0),
         training_tokens=counts.get("training_tokens", 0),
-        read_tokens=counts.get("read_tokens", 0),
         optimiser_steps=counts.get("steps", 0),
         completions=counts.get("completions", 0),
     )
 
 
-def events_of(folder: RunFolder) -> Iterable[dict[str, Any]]:
-    """Every line of the log, those that a resumed run wrote again included."""
-    if folder.metrics_file.exists():
-        for line in folder.metrics_file.read_text(encoding="utf-8").splitlines():
-            yield json.loads(line)
+def _of_checkpoints(folder: Path) -> Spent:
+    """Of the last checkpoint, which a resumed training goes on from."""
+    steps = {int(path.parent.name.removeprefix("checkpoint-")): path for path in folder.glob(f"checkpoint-*/{SPENT}")}
+    last = max(steps, default=0)
+    return _of_training({**read_json(steps[last]), "steps": last}) if steps else Spent()
+
+
+def _seconds(log: Path) -> dict[str, float]:
+    """Over every line, those that a resumed run wrote again included."""
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
+    events = [json.loads(line) for line in lines if line.endswith("\n")]
+    return {
+        f"seconds_{purpose}": math.fsum(event.get(f"{purpose}_seconds") or 0.0 for event in events)
+        for purpose in get_args(Purpose)
+    }

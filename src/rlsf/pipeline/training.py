@@ -12,15 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from rlsf.pipeline.budgeting import allowance, part_of_round, with_probes
 from rlsf.pipeline.conditioning import pairs_to_learn_from
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.launching import trained
 from rlsf.pipeline.manifest import Manifest, finished
+from rlsf.pipeline.metrics import spends
 from rlsf.pipeline.probe import agreement_probe, held_out, surest_answers
 from rlsf.pipeline.ranking import CONFIDENCES
 from rlsf.pipeline.table_file import reading_rows
 from rlsf.sampling.randomness import derived_seed
 from rlsf.training.mapped_table import ROWS, mapped_table
+from rlsf.training.spending import COUNTS
 
 if TYPE_CHECKING:
     from rlsf.training import TrainingResult
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 _TEXTS = {"prompt", "chosen", "rejected", "rejected_prompt"}
 
 
+@spends("learning")
 def train_stage(run: Run, round_: int) -> Manifest:
     """Fine-tune the policy of the round before on this round's pairs."""
     made, _ = pairs_to_learn_from(run, round_)
@@ -42,7 +46,7 @@ def train_stage(run: Run, round_: int) -> Manifest:
     if done is not None:
         return done
     result = trained(run, train_on_pairs, round_, folder)
-    counts = ("pairs", "too_long", "steps", "best_step", "learning_rate", "reason")
+    counts = ("pairs", "too_long", "steps", "best_step", "learning_rate", "reason", *COUNTS)
     manifest = Manifest("train", inputs, {name: getattr(result, name) for name in counts})
     manifest.write(folder)
     return manifest
@@ -80,6 +84,9 @@ def train_on_pairs(run: Run, round_: int) -> TrainingResult:
             record=lambda event: run.metrics.record({**event, "round": round_}),
             resume=True,
             progress=by_difference(advance),
+            allowance=with_probes(
+                run, allowance(run, part_of_round(round_), [run.folder.traces(round_)]), len(targets)
+            ),
         )
 
 

@@ -10,6 +10,7 @@ from rlsf.answers.find import choose_occurrence
 from rlsf.answers.verbalised import without_stated_confidence
 from rlsf.errors import InputError
 from rlsf.models import eos_token_ids
+from rlsf.pipeline.budgeting import WARM_UP, allowance
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.manifest import Manifest, finished, read_manifest
 from rlsf.pipeline.sampling import read_traces, sample_stage
@@ -68,10 +69,14 @@ def warm_up_stage(run: Run, online: OnlineConfig) -> Manifest:
             folder=folder,
             seed=derived_seed(run.recipe.seed, "warm up"),
             progress=by_difference(advance),
+            allowance=allowance(run, WARM_UP),
         )
     with no_progress_bars():
         save_policy(model, run.tokenizer, run.folder.warm_policy)
-    counts = {name: getattr(result, name) for name in ("steps", "examples", "too_long", "learning_rate", "loss")}
+    counts = {
+        name: getattr(result, name)
+        for name in ("steps", "examples", "too_long", "learning_rate", "loss", "training_tokens")
+    }
     manifest = Manifest("warm up", inputs, counts)
     manifest.write(folder)
     return manifest
@@ -89,7 +94,10 @@ def _sampled(run: Run, online: OnlineConfig, prompts: Sequence[Prompt]) -> Manif
     seed = derived_seed(run.recipe.seed, "warm up")
     folder = run.folder.warm_up / "traces"
     # That the form is missing is no news before it is taught.
-    return sample_stage(run, "sample for the form", run.recipe.model, prompts, folder, seed, sampling, warns=False)
+    allowed, model = allowance(run, WARM_UP), run.recipe.model
+    return sample_stage(
+        run, "sample for the form", model, prompts, folder, seed, sampling, warns=False, allowed=allowed
+    )
 
 
 class Answered(NamedTuple):

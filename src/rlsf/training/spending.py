@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
-
-import torch
 
 from rlsf.errors import InputError
 from rlsf.files import read_json, write_json
@@ -17,6 +15,8 @@ if TYPE_CHECKING:
     from rlsf.traces import Trace
 
 SPENT = "spent.json"
+#: What the manifest of a training says of its cost.
+COUNTS = ("training_tokens", "generated_tokens", "completions")
 Kind = Literal["generated_tokens", "training_tokens"]
 
 
@@ -24,7 +24,8 @@ Kind = Literal["generated_tokens", "training_tokens"]
 class Allowance:
     """The tokens that one part of a run may still take, None for no cap.
 
-    ``probe_tokens`` are the most that one probe writes. ``parts`` of a run share the ``budget``, for messages.
+    ``probe_tokens`` are the most that one probe writes. For messages: ``parts`` of a run share the ``budget``; of the
+    generated tokens ``reserved`` are kept for what comes after, and the rest is divided by ``share``.
     """
 
     generated_tokens: int | None = None
@@ -32,15 +33,28 @@ class Allowance:
     probe_tokens: int = 0
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     parts: int = 1
+    reserved: int = 0
+    share: int = 1
 
     def require(self, kind: Kind, tokens: int, use: str) -> None:
         """Raise ``InputError`` where ``use`` may take more of that kind than there is; it says how much is enough."""
         left: int | None = getattr(self, kind)
         if left is not None and left < tokens:
+            enough = (tokens * self.share + self.reserved if kind == "generated_tokens" else tokens) * self.parts
             raise InputError(
-                f"budget.{kind}={getattr(self.budget, kind)} leaves {max(0, left)} for {use}, which may take {tokens}:"
-                f" set it to at least {tokens * self.parts}"
+                f"budget.{kind}={getattr(self.budget, kind)} leaves {max(0, left)} tokens for {use}, which may take"
+                f" {tokens}: set it to {enough} or more"
             )
+
+    def less(self, tokens: int) -> Allowance:
+        """This with so many generated tokens kept for what comes after."""
+        left = self.generated_tokens
+        return self if left is None else replace(self, generated_tokens=left - tokens, reserved=self.reserved + tokens)
+
+    def half(self) -> Allowance:
+        """Half of the generated tokens of this: for what is sampled and not learned from."""
+        left = self.generated_tokens
+        return self if left is None else replace(self, generated_tokens=left // 2, share=2 * self.share)
 
 
 UNCAPPED = Allowance()
@@ -130,6 +144,8 @@ class OnlineSpending(Spending):
         self._own[2] += tokens
 
     def note_step(self, trainer: Any) -> None:
+        import torch
+
         own = torch.tensor([self._own], device=trainer.accelerator.device)
         generated, completions, trained = trainer.accelerator.gather(own).sum(dim=0).tolist()
         self.generated_tokens += generated
