@@ -24,9 +24,13 @@ def rows(folder: Path, pattern: str = "**/*.parquet") -> dict[str, list[dict[str
 
 def events(folder: Path) -> list[dict[str, Any]]:
     """What was measured on the way, without what depends on the clock."""
-    clock = ("seconds", "step_time")
+    clock = ("seconds", "step_time", "learning_seconds", "measuring_seconds")
     measured = MetricsLog(folder / "metrics.jsonl").events()
-    return [{key: value for key, value in event.items() if key not in clock} for event in measured]
+    return [
+        {key: value for key, value in event.items() if key not in clock}
+        for event in measured
+        if event["event"] != "time"
+    ]
 
 
 def manifest(folder: Path, stage: str = "checkpoints/round-1") -> dict[str, Any]:

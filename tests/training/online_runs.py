@@ -93,7 +93,7 @@ def train(folder: Path, *, resume: bool = False, probed: list[int] | None = None
 
     ``probed`` is told the steps that are probed in this process.
     """
-    names = ("model", "tokenizer", "rows", "answer", "seed", "probe", "record", "reference")
+    names = ("model", "tokenizer", "rows", "answer", "seed", "probe", "record", "reference", "allowance")
     given = {name: changes.pop(name) for name in names if name in changes}
     config = online_config(**changes)
     tokenizer = given.get("tokenizer") or tokenizer_of(config.rewards)
