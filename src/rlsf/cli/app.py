@@ -15,11 +15,13 @@ from rlsf.cli.audit import audit
 from rlsf.cli.best_of_n import best_of_n
 from rlsf.cli.calibrate import calibrate
 from rlsf.cli.check import check
+from rlsf.cli.compare import compare
 from rlsf.cli.demo import demo
 from rlsf.cli.doctor import doctor
 from rlsf.cli.recipes import recipes
 from rlsf.cli.run import run
 from rlsf.cli.score import score
+from rlsf.cli.signals import signals
 from rlsf.cli.stages import evaluate, rank, report, sample, train
 from rlsf.errors import RlsfError
 
@@ -36,7 +38,25 @@ app = App(
 )
 #: In the order of the work; importing them imports no model library.
 for place, command in enumerate(
-    (demo, check, run, sample, rank, train, evaluate, report, score, best_of_n, calibrate, ask, audit, recipes, doctor)
+    (
+        demo,
+        check,
+        run,
+        compare,
+        sample,
+        rank,
+        train,
+        evaluate,
+        report,
+        score,
+        best_of_n,
+        signals,
+        calibrate,
+        ask,
+        audit,
+        recipes,
+        doctor,
+    )
 ):
     name = "eval" if command is evaluate else command.__name__.replace("_", "-")
     app.command(command, name=name, sort_key=place, help_epilogue="")
