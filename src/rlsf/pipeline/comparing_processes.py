@@ -1,14 +1,12 @@
 """Several pieces of work at a time, each in a process of its own, which ends with it and with this one.
 
 What one run leaves behind in a process (random states, caches, memory) then never reaches another, and one that dies
-takes no other with it. Small models are done with in seconds, of which the import of libraries would be most: there a
-server that has imported them, and has done nothing else, forks the processes.
+takes no other with it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import sys
@@ -26,15 +24,15 @@ from rlsf.pipeline.comparing_display import ComparisonDisplay
 from rlsf.pipeline.comparing_folder import LOG, Ended
 from rlsf.pipeline.comparing_jobs import Job, carry_out
 from rlsf.pipeline.progress import Advance, ProgressDisplay
-from rlsf.sampling.worker import end_with_parent, prepare_process
+from rlsf.sampling.worker import end_with_parent, prepare_process, process_context
 
 #: The last word of a process, with why it failed or None.
 _END = "end"
 #: What most runs import in the end.
-_LIBRARIES = (
+_LIBRARIES = [
     *("rlsf.pipeline.run", "rlsf.pipeline.comparing_jobs", "rlsf.sampling.transformers_engine"),
     *("rlsf.training.train", "rlsf.training.online"),
-)
+]
 
 
 def work_off(
@@ -84,12 +82,11 @@ def _startable(waiting: Sequence[Job], ended: dict[Path, Ended], room: int) -> l
     return ready[: max(0, room)]
 
 
-def _context(*, forks: bool) -> ForkServerContext | SpawnContext:
-    """How processes begin. Forked ones could not use an accelerator that the libraries may have looked at."""
-    if not forks or sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(_LIBRARIES))
+def _context() -> SpawnContext | ForkServerContext:
+    """How processes begin: as those that sample do, with what training imports loaded as well."""
+    context = process_context()
+    if isinstance(context, ForkServerContext):
+        context.set_forkserver_preload(_LIBRARIES)
     return context
 
 
@@ -97,7 +94,7 @@ class _Process:
     """A process at a piece of work, and what it tells."""
 
     def __init__(self, job: Job, threads: int | None) -> None:
-        context = _context(forks=threads is not None)
+        context = _context()
         self.job, self.started = job, time.monotonic()
         self.connection, theirs = context.Pipe(duplex=False)
         job.folder.mkdir(parents=True, exist_ok=True)

@@ -42,8 +42,9 @@ def _key(recipe: Recipe, use: str, prompts: Any, ignored: set[str]) -> str:
     asked = {"use": use, "prompts": prompts.model_dump(mode="json"), "sampling": sampling}
     if recipe.model.engine == "vllm":  # signals say whether its traces are measured once more
         asked["signals"] = [recipe.signal, kept["judge"]]
-    if use == "prompts":
-        asked["budget"], asked["rounds"] = kept.get("budget"), recipe.rounds
+    if use == "prompts" and recipe.budget.generated_tokens is not None:  # the cap's share of the first round
+        parts = [recipe.rounds, recipe.reward_model is not None, recipe.online is not None]
+        asked["budget"] = [kept["budget"], parts, recipe.selection.enabled, recipe.selection.prompts]
     return digest([decisive, asked])
 
 
@@ -52,10 +53,12 @@ def begin_with(lender: RunFolder, run: Run) -> None:
 
     Tokens and seconds then count as if the run had sampled them. The run checks the traces against its own recipe.
     """
-    places = {_BEFORE: run.folder.evaluation("before"), run.title("sample", 1): run.folder.traces(1)}
+    sample = run.title("sample", 1)
+    places = {_BEFORE: run.folder.evaluation("before") / "traces", sample: run.folder.traces(1)}
+    known = {event.get("phase") for event in run.metrics.events()}
     for event in MetricsLog(lender.metrics_file).events():
         if event["event"] == "sampling":
-            phase = _BEFORE if event["phase"] == _BEFORE else run.title("sample", 1)
-            if not places[phase].exists():  # before the traces come: a killed run would not know it any more
-                run.metrics.record({**event, "phase": phase})
+            phase, purpose = (_BEFORE, "measuring") if event["phase"] == _BEFORE else (sample, "learning")
+            if phase not in known and not places[phase].exists():  # before the traces come: none is told twice
+                run.metrics.record({**event, "phase": phase, f"{purpose}_seconds": event["seconds"]})
     borrow_traces(lender, run.folder)
