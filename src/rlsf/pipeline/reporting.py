@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +22,7 @@ from rlsf.pipeline.evaluation import OUTCOMES, RETRY, TURNS
 from rlsf.pipeline.manifest import read_manifest
 from rlsf.pipeline.ranking import PAIRS, confidences, pieces_of
 from rlsf.pipeline.sampling import read_traces
+from rlsf.pipeline.spent import read_spent
 from rlsf.prompts.prompt import Prompt
 from rlsf.report import (
     MODE_NAMES,
@@ -72,6 +74,7 @@ def gather(run: Run, grader: Grader) -> ReportInputs:
         learned_questions=run.learned_questions if run.folder.policy.exists() else 0,
         reward_model=reward_model_figures(run),
         retry=retry_figures(run),
+        spent=asdict(read_spent(run.folder)),
     )
 
 

@@ -117,7 +117,8 @@ class ReportInputs:
     evaluated question, whether the greedy answer was right before and after (None: not graded, or not measured).
     ``learned_questions`` counts the evaluation questions that were also among the prompts learned from.
     ``reward_model`` is what was measured of a reward model that the run trained (``reward_model/evaluation.json``),
-    ``retry`` of loops around a policy that was not (``evaluation/before/retry.json``).
+    ``retry`` of loops around a policy that was not (``evaluation/before/retry.json``). ``spent`` is what learning took,
+    in tokens and seconds.
     """
 
     name: str
@@ -135,3 +136,4 @@ class ReportInputs:
     learned_questions: int = 0
     reward_model: Mapping[str, Any] | None = None
     retry: Mapping[str, Any] | None = None
+    spent: Mapping[str, float] | None = None
