@@ -11,13 +11,16 @@ from _shared import machine
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
-def write_tables(page: Path, tables: Mapping[str, Table]) -> None:
+def write_tables(page: Path, tables: Mapping[str, Table], took: str = "") -> None:
     """Put each table between ``<!-- NAME -->`` and ``<!-- end of NAME -->``, under a line that names the machine.
+
+    ``took``: how long it took, for the same line.
 
     Raises ``ValueError`` for a page without these marks.
     """
     known, text = machine(), page.read_text(encoding="utf-8")
     made = f"Two cores, {known['processor']}, torch {known['torch']}, transformers {known['transformers']}."
+    made = f"{made} {took}".rstrip()
     for name, (header, rows) in tables.items():
         start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         before, opened, rest = text.partition(start)

@@ -22,9 +22,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from _cells import Cells
 from _page import write_tables
 from _shared import finished_runs, options, show, write_json
-from recipes import QUESTIONS, TEST, Cells
+from rlsf.cli.demo import SELF_TRAINING, TEST
 from rlsf.demo import MODEL_DIR, write_data
 from rlsf.demo.settings import demo_settings
 from rlsf.pipeline.acceptance import ACCEPTANCE
@@ -111,7 +112,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--page", type=Path, metavar="FILE", help="a Markdown page to write the table into")
     arguments = parser.parse_args()
-    size = (60, 30) if arguments.quick else (QUESTIONS, TEST)
+    size = (60, 30) if arguments.quick else (SELF_TRAINING, TEST)
     seeds = arguments.seeds[:1] if arguments.quick else arguments.seeds
     started, runs = time.monotonic(), finished_runs(arguments.json)
     known = {(run["labels"], run["seed"]) for run in runs}

@@ -1,61 +1,57 @@
-"""Every recipe on the bundled model: held-out accuracy and calibration before and after, rewards, by seed.
+"""Every recipe on the bundled model side by side: accuracy, calibration and cost, with intervals, and what is special.
 
-python benchmarks/recipes.py [--quick] [--json FILE] [--page docs/results.md] [--recipes A B ...] [--seeds 0 1 2]
+python benchmarks/recipes.py [--quick] [--json FILE] [--output FOLDER] [--recipes A B ...] [--seeds 0 1 2]
+                             [--workers N] [--page docs/results.md] [--pages docs/recipes]
 
-All that train a policy or a reward model by default. Each run is that of `rlsf demo --recipe NAME --seed S`: the
-shipped recipe with the demo's settings, 400 generated questions to learn from, 500 others to measure on. Two runs at a
-time, each on one thread. ``--page`` writes three tables between the marks of a Markdown page: of policies, of reward
-models on held-out pairs, and of turns. Runs that ``--json FILE`` holds already are not done again.
+``rlsf compare --demo``: the shipped recipes with the demo's settings, 400 generated questions to learn from, 500 others
+to measure on; beside it ``rc-rm``, which trains a reward model and no policy. A run is a process with one thread.
+``--page`` writes three tables between the marks of a Markdown page: of policies, of reward models on held-out pairs,
+and of turns; ``--pages`` a table into the page of each recipe. What FOLDER holds already is not done again.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from rich.console import Console
-
-from _page import write_tables
-from _shared import finished_runs, options, show, write_json
-from rlsf.demo import MODEL_DIR, write_data
+from _cells import Cells
+from _page import Table, write_tables
+from _shared import options, show, write_json
+from rlsf.cli.compare import CompareOptions, plan_of
+from rlsf.cli.demo import data_layer
 from rlsf.demo.settings import demo_settings
-from rlsf.pipeline.context import Run
+from rlsf.evaluation.comparison_schema import Comparison, MethodSummary
+from rlsf.pipeline.comparing import compare, threads_of, worker_count_of
+from rlsf.pipeline.comparing_display import ComparisonDisplay
+from rlsf.pipeline.comparing_folder import ComparisonFolder, read_ended
+from rlsf.pipeline.comparing_jobs import Job
+from rlsf.pipeline.comparing_plan import BEFORE, Plan, chosen_recipes
+from rlsf.pipeline.comparing_processes import work_off
 from rlsf.pipeline.evaluation import TURNS as DIALOGUES
 from rlsf.pipeline.folder import RunFolder
 from rlsf.pipeline.manifest import read_manifest
-from rlsf.pipeline.progress import ProgressDisplay
-from rlsf.pipeline.run import run_all
-from rlsf.recipes import RECIPES, resolve
+from rlsf.recipes import resolve
 from rlsf.recipes.resolve import merge
+from rlsf.report.comparison import ACCURACY, AUROC, BRIER, ECE, TOKENS, Metric
 from rlsf.rewards.reward_model import EVALUATION
 
-QUESTIONS, TEST = 400, 500
-#: Steps over which the reward at either end is averaged.
-ENDS = 5
+#: Trains a reward model alone: no row of a comparison of policies.
+REWARD_MODEL = "rc-rm"
 PHASES = ("before", "after")
-POLICIES = (
-    "recipe",
-    "labels",
-    "reward at first",
-    "at last",
-    "accuracy before, %",
-    "after",
-    "ECE before",
-    "after",
-    "tokens before",
-    "after",
-    "steps kept",
+METRICS = (ACCURACY, ECE, BRIER, AUROC, TOKENS)
+#: What is spent: name in ``spent``, divisor, form, heading.
+COSTS = (
+    ("generated_tokens", 1e3, ".0f", "thousand tokens sampled"),
+    ("training_tokens", 1e3, ".0f", "thousand trained on"),
+    ("seconds_learning", 1.0, ".0f", "seconds of learning"),
 )
-#: The same for a terminal.
-SHORT = ("recipe", "labels", "reward", "last", "acc. %", "after", "ECE", "after", "tokens", "after", "steps kept")
+FIGURES = ("accuracy, %", "ECE", "Brier", "AUROC", "tokens")
+POLICIES = ("recipe", "kind", "labels", *FIGURES, *(cost[3] for cost in COSTS), "steps kept")
+MEASURED = ("policy", *FIGURES, *(cost[3] for cost in COSTS))
 REWARD_MODELS = (
     "recipe",
     "held-out pairs",
@@ -67,205 +63,190 @@ REWARD_MODELS = (
     "correlation with length",
 )
 TURNS = ("recipe", "policy", "accuracy of each turn, %", "majority", "confidence vote", "any turn right")
+#: What ``--quick`` sets for all recipes, and which it compares.
+QUICK = (
+    *("--prompts.limit", "60", "--evaluation_data.limit", "30", "--evaluation.bootstrap", "200"),
+    *("--training.max_steps", "4", "--training.save_every", "4", "--training.selection.enabled", "false"),
+    *("--online.max_steps", "4", "--online.save_every", "2", "--online.guard.every", "2"),
+    *("--reward_model.max_steps", "4", "--reward_model.save_every", "4"),
+)
+QUICK_RECIPES = ["rlsf", "rlsf-rm"]
 
 
-def one_run(recipe: str, seed: int, questions: int, test: int, *, quick: bool) -> dict[str, Any]:
-    """Run a recipe in a folder that is thrown away; what is left of it."""
-    torch.set_num_threads(1)
-    resolved, started = resolve(recipe), time.monotonic()
-    silent = ProgressDisplay(Console(quiet=True))  # several runs share the terminal
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        learned_from, measured_on = write_data(folder, questions, test, seed=0, labelled=resolved.needs_labels)
-        data = {
-            "model": {"path": str(MODEL_DIR), "device": "cpu"},
-            "prompts": {"path": str(learned_from)},
-            "evaluation_data": {"path": str(measured_on)},
-            "sampling": {"workers": 1},
-            "seed": seed,
-        }
-        if quick:
-            data |= {section: settings for section, settings in QUICK.items() if getattr(resolved, section) is not None}
-        resolved = resolve(recipe, None, merge(demo_settings(recipe), data))
-        with Run(resolved, RunFolder(folder / "run"), silent).open(resume=False) as run:
-            summary = run_all(run)
-            # The last round's; a reward model may be all that was trained.
-            trained = read_manifest(run.folder.checkpoints(resolved.rounds))
-            events = [event for event in run.metrics.events() if event["event"] == "training"]
-            measured = run.folder.reward_model / EVALUATION
-            reward_model = json.loads(measured.read_text()) if measured.exists() else None
-            dialogues = {phase: run.folder.evaluation(phase) / DIALOGUES for phase in PHASES}
-            of_turns = {phase: json.loads(file.read_text()) for phase, file in dialogues.items() if file.exists()}
-    assert summary is not None
-    rewards = [event["reward"] for event in events if event.get("reward") is not None]
-    return {
-        "recipe": recipe,
-        "seed": seed,
-        "labels": resolved.needs_labels,
-        "reward_first": statistics.fmean(rewards[:ENDS]) if rewards else None,
-        "reward_last": statistics.fmean(rewards[-ENDS:]) if rewards else None,
-        "modes": {
-            phase: {mode: _headline(values) for mode, values in summary[phase].items()}
-            for phase in PHASES
-            if summary.get(phase)
-        },
-        "reward_model": reward_model,
-        "turns": of_turns,
-        **({} if trained is None else {name: trained.counts[name] for name in ("best_step", "steps", "reason")}),
-        "seconds": time.monotonic() - started,
-    }
+def estimate(method: MethodSummary, metric: Metric) -> str:
+    """A figure with its 95 % interval: over seeds and questions."""
+    figure = method.figures.get(metric.key)
+    if figure is None or figure.value is None:
+        return ""
+    value = f"{figure.value * metric.scale:.{metric.digits}f}"
+    if figure.interval is None:
+        return value
+    low, high = (f"{bound * metric.scale:.{metric.digits}f}" for bound in figure.interval)
+    return f"{value} ({low} to {high})"
 
 
-def _headline(values: Mapping[str, Any]) -> dict[str, float]:
-    return {name: values[name] for name in ("accuracy", "ece", "brier", "auroc", "mean_tokens")}
+def costs(method: MethodSummary) -> list[str]:
+    """What a run of the method spends on learning, the mean over seeds; empty for what learns nothing."""
+    if method.kind == "start":
+        return [""] * len(COSTS)
+    return [f"{method.spent.get(name, 0.0) / divisor:{form}}" for name, divisor, form, _ in COSTS]
 
 
-class Cells:
-    """Figures of runs with different seeds as a table shows them: means, with ``ranges`` and the ends."""
-
-    def __init__(self, runs: Sequence[Mapping[str, Any]], *, ranges: bool) -> None:
-        self._runs = runs
-        self._ranges = ranges
-
-    def __call__(self, form: str, *path: str | int, scale: float = 1.0) -> str:
-        """The figure at ``path`` of every run; empty where none has it."""
-        values = [self._at(run, path) for run in self._runs]
-        known = [scale * value for value in values if value is not None]
-        if not known:
-            return ""
-        ends = (
-            f" ({min(known):{form}} to {max(known):{form}})"
-            if self._ranges and f"{min(known):{form}}" != f"{max(known):{form}}"
-            else ""
-        )
-        return format(statistics.fmean(known), form) + ends
-
-    @staticmethod
-    def _at(run: Any, path: Sequence[str | int]) -> float | None:
-        for key in path:
-            run = run.get(key) if isinstance(run, Mapping) else run[key]
-            if run is None:
-                return None
-        return run
+def policies(comparison: Comparison, folder: ComparisonFolder) -> list[list[str]]:
+    """One row a method."""
+    return [
+        [
+            _decoded(method),
+            method.kind,
+            "gold" if method.needs_labels else "none",
+            *(estimate(method, metric) for metric in METRICS),
+            *costs(method),
+            ", ".join(filter(None, (_steps_kept(folder.run(method.recipe, seed)) for seed in method.seeds))),
+        ]
+        for method in comparison.methods
+    ]
 
 
-def by_recipe(runs: Sequence[Mapping[str, Any]], holds: str) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
-    """The runs of each recipe that hold figures under a key."""
-    for recipe in dict.fromkeys(run["recipe"] for run in runs):
-        of_recipe = [run for run in runs if run["recipe"] == recipe and run.get(holds)]
-        if of_recipe:
-            yield recipe, of_recipe
+def _decoded(method: MethodSummary) -> str:
+    return method.recipe if method.mode == "greedy" else f"{method.recipe} ({method.mode})"
 
 
-def policies(runs: Sequence[Mapping[str, Any]], *, ranges: bool) -> list[list[str]]:
-    """One row a recipe that trains a policy: greedy decoding before and after, the mean over seeds."""
-    rows = []
-    for recipe, of_recipe in by_recipe(runs, "steps"):
-        cell = Cells(of_recipe, ranges=ranges)
-        figures = (("accuracy", ".1f", 100.0), ("ece", ".3f", 1.0), ("mean_tokens", ".1f", 1.0))
-        rows.append(
-            [
-                recipe,
-                "gold" if of_recipe[0]["labels"] else "none",
-                cell(".3f", "reward_first"),
-                cell(".3f", "reward_last"),
-                *(
-                    cell(form, "modes", phase, "greedy", name, scale=scale)
-                    for name, form, scale in figures
-                    for phase in PHASES
-                ),
-                ", ".join(f"{run['best_step']}/{run['steps']}" for run in of_recipe),
-            ]
-        )
-    return rows
+def _steps_kept(run: Path) -> str:
+    """``40/60`` of the last round, where a policy was trained."""
+    rounds = sorted((run / "checkpoints").glob("round-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    trained = read_manifest(rounds[-1]) if rounds else None
+    return "" if trained is None else f"{trained.counts['best_step']}/{trained.counts['steps']}"
 
 
-def reward_models(runs: Sequence[Mapping[str, Any]], *, ranges: bool) -> list[list[str]]:
+def reward_models(folder: ComparisonFolder, seeds: Sequence[int], *, ranges: bool) -> list[list[str]]:
     """One row a recipe that trains a reward model: pairs of prompts that it has not seen."""
     rows = []
-    for recipe, of_recipe in by_recipe(runs, "reward_model"):
-        cell = Cells([run["reward_model"] for run in of_recipe], ranges=ranges)
-        rows.append(
-            [
-                recipe,
-                cell(".0f", "pairs"),
-                cell(".1f", "accuracy", scale=100),
-                cell(".1f", "by_length", "shorter", "accuracy", scale=100),
-                cell(".1f", "length_bias", "length_accuracy", "accuracy", scale=100),
-                cell(".1f", "length_bias", "limit_accuracy", "accuracy", scale=100),
-                cell(".3f", "ece"),
-                cell("+.2f", "length_correlation"),
-            ]
-        )
-    return rows
-
-
-def turns(runs: Sequence[Mapping[str, Any]], *, ranges: bool) -> list[list[str]]:
-    """Two rows a recipe of dialogues: what each turn and the votes over them are worth, before and after."""
-    rows = []
-    for recipe, of_recipe in by_recipe(runs, "turns"):
-        for phase in PHASES:
-            cell = Cells([run["turns"][phase] for run in of_recipe], ranges=ranges)
-            each = range(of_recipe[0]["turns"][phase]["turns"])
+    for recipe in ("rlsf-rm", REWARD_MODEL):
+        files = [RunFolder(place(folder, recipe, seed)).reward_model / EVALUATION for seed in seeds]
+        cell = Cells([json.loads(file.read_text()) for file in files if file.exists()], ranges=ranges)
+        if cell(".0f", "pairs"):
             rows.append(
                 [
                     recipe,
-                    phase,
-                    ", ".join(cell(".1f", "accuracy", turn, scale=100) for turn in each),
-                    *(cell(".1f", name, scale=100) for name in ("majority", "weighted", "oracle")),
+                    cell(".0f", "pairs"),
+                    cell(".1f", "accuracy", scale=100),
+                    cell(".1f", "by_length", "shorter", "accuracy", scale=100),
+                    cell(".1f", "length_bias", "length_accuracy", "accuracy", scale=100),
+                    cell(".1f", "length_bias", "limit_accuracy", "accuracy", scale=100),
+                    cell(".3f", "ece"),
+                    cell("+.2f", "length_correlation"),
                 ]
             )
     return rows
 
 
-TABLES: dict[str, tuple[Sequence[str], Callable[..., list[list[str]]]]] = {
-    "policies": (POLICIES, policies),
-    "reward models": (REWARD_MODELS, reward_models),
-    "turns": (TURNS, turns),
-}
+def turns(
+    folder: ComparisonFolder, recipes: Sequence[str], seeds: Sequence[int], *, ranges: bool
+) -> Iterator[list[str]]:
+    """Two rows a recipe of dialogues: what each turn and the votes over them are worth, before and after."""
+    for recipe in recipes:
+        for phase in PHASES:
+            files = [RunFolder(folder.run(recipe, seed)).evaluation(phase) / DIALOGUES for seed in seeds]
+            found: list[Mapping[str, Any]] = [json.loads(file.read_text()) for file in files if file.exists()]
+            if found:
+                cell = Cells(found, ranges=ranges)
+                each = ", ".join(cell(".1f", "accuracy", turn, scale=100) for turn in range(found[0]["turns"]))
+                votes = (cell(".1f", name, scale=100) for name in ("majority", "weighted", "oracle"))
+                yield [recipe, phase, each, *votes]
 
 
-#: What ``--quick`` sets, by the section of a recipe.
-QUICK: dict[str, dict[str, Any]] = {
-    "online": {"max_steps": 4, "save_every": 2, "guard": {"every": 2}},
-    "reward_model": {"max_steps": 4, "save_every": 4},
-    "introspection": {"training": {"max_steps": 4, "save_every": 2, "selection": None}},
-}
+def place(folder: ComparisonFolder, recipe: str, seed: int) -> Path:
+    """Where a run is; that of the reward model alone lies beside the comparison."""
+    return folder.path / REWARD_MODEL / f"seed-{seed}" if recipe == REWARD_MODEL else folder.run(recipe, seed)
+
+
+def reward_model_runs(plan: Plan, folder: ComparisonFolder, workers: int | None) -> None:
+    """The runs that train a reward model and no policy."""
+    data = data_layer(folder.path.parent / "demo-data", labelled=False)
+    recipe = resolve(REWARD_MODEL, None, merge(demo_settings(REWARD_MODEL), data))
+    jobs = [
+        Job(f"{REWARD_MODEL}, seed {seed}", recipe.model_copy(update={"seed": seed}), place(folder, REWARD_MODEL, seed))
+        for seed in plan.seeds
+    ]
+    threads = threads_of(recipe.model)
+    with ComparisonDisplay() as display:
+        count = workers or worker_count_of(recipe.model, threads)
+        for end in work_off(jobs, count, threads, display, lambda job: read_ended(job.folder)).values():
+            if end.failure is not None:
+                raise SystemExit(f"{REWARD_MODEL}: {end.failure}")
+
+
+def minutes(folder: ComparisonFolder) -> str:
+    """What all pieces of work took together, whenever they were done."""
+    ends = [end for path in folder.path.rglob("ended.json") if (end := read_ended(path.parent)) is not None]
+    return f"{len(ends)} processes of one thread took {sum(end.seconds for end in ends) / 60:.0f} minutes together."
+
+
+def measured(comparison: Comparison, method: MethodSummary) -> Table:
+    """The table of a recipe's page: the model as given, and what became of it."""
+    start = next(one for one in comparison.methods if one.kind == "start")
+    rows = [
+        ["the model as given", *(estimate(start, metric) for metric in METRICS), *costs(start)],
+        [f"`{method.recipe}`", *(estimate(method, metric) for metric in METRICS), *costs(method)],
+    ]
+    return MEASURED, rows
+
+
+def write_pages(comparison: Comparison, models: Sequence[Sequence[str]], pages: Path, took: str) -> None:
+    """A table into the page of every recipe that was run."""
+    for method in comparison.methods:
+        if method.recipe != BEFORE and method.figures:
+            write_tables(pages / f"{method.recipe}.md", {"measured": measured(comparison, method)}, took)
+    of_model = [row for row in models if row[0] == REWARD_MODEL]
+    if of_model:
+        write_tables(pages / f"{REWARD_MODEL}.md", {"measured": (REWARD_MODELS, of_model)}, took)
 
 
 def main() -> None:
     parser = options("Every recipe on the bundled model")
-    parser.add_argument("--recipes", nargs="+", default=[name for name in RECIPES if resolve(name).acceptance is None])
+    parser.add_argument("--recipes", nargs="+", default=[*chosen_recipes("all"), REWARD_MODEL])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--workers", type=int, help="runs at a time, by default one a core")
+    parser.add_argument("--output", type=Path, default=Path("comparisons/recipes"), help="where all runs are kept")
     parser.add_argument("--page", type=Path, metavar="FILE", help="a Markdown page to write the tables into")
+    parser.add_argument("--pages", type=Path, metavar="FOLDER", help="the pages of the recipes, NAME.md each")
     arguments = parser.parse_args()
-    size = (QUESTIONS, TEST)
-    if arguments.quick:
-        size = (60, 30)
-        arguments.recipes, arguments.seeds = ["rlsf-rm", "rlsf-online", "rc-rm"], arguments.seeds[:1]
-    started, runs = time.monotonic(), finished_runs(arguments.json)
-    known = {(run["recipe"], run["seed"]) for run in runs}
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        tasks = [
-            pool.submit(one_run, recipe, seed, *size, quick=arguments.quick)
-            for seed in arguments.seeds
-            for recipe in arguments.recipes
-            if (recipe, seed) not in known
-        ]
-        for done in as_completed(tasks):
-            run = done.result()
-            runs.append(run)
-            write_json(arguments.json, {"runs": runs})
-            print(f"{time.monotonic() - started:5.0f} s  {run['recipe']}, seed {run['seed']}", flush=True)
-    runs = [run for run in runs if run["recipe"] in arguments.recipes and run["seed"] in arguments.seeds]
-    runs.sort(key=lambda run: (arguments.recipes.index(run["recipe"]), run["seed"]))
-    for name, (header, rows) in TABLES.items():
-        found = rows(runs, ranges=False)
-        if found:
-            show(f"{name} on the bundled model, means", list(SHORT if header is POLICIES else header), found)
+    if not arguments.quick:
+        compared(arguments, ())
+        return
+    arguments.recipes, arguments.seeds = QUICK_RECIPES, arguments.seeds[:1]
+    with tempfile.TemporaryDirectory() as temporary:
+        arguments.output = Path(temporary) / "quick"
+        compared(arguments, QUICK)
+
+
+def compared(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> None:
+    """Do what is not done yet, and show and write all tables."""
+    folder = ComparisonFolder(arguments.output)
+    asked = CompareOptions(
+        demo=True,
+        recipes=",".join(name for name in arguments.recipes if name != REWARD_MODEL),
+        seeds=",".join(map(str, arguments.seeds)) + ",",
+    )
+    plan = plan_of(asked, overrides, folder, resume=True)
+    comparison = compare(plan, folder.path, resume=True, workers=arguments.workers)
+    if REWARD_MODEL in arguments.recipes:
+        reward_model_runs(plan, folder, arguments.workers)
+    write_json(arguments.json, comparison.model_dump(mode="json"))
+    took, models = minutes(folder), reward_models(folder, plan.seeds, ranges=True)
+    tables: dict[str, Table] = {
+        "policies": (POLICIES, policies(comparison, folder)),
+        "reward models": (REWARD_MODELS, models),
+        "turns": (TURNS, list(turns(folder, arguments.recipes, plan.seeds, ranges=True))),
+    }
+    for name, (header, rows) in tables.items():
+        if rows:
+            show(f"{name} on the bundled model", list(header), [list(row) for row in rows])
+    print(took)
     if arguments.page is not None:
-        found = {name: (header, rows(runs, ranges=True)) for name, (header, rows) in TABLES.items()}
-        write_tables(arguments.page, found)
+        write_tables(arguments.page, {name: table for name, table in tables.items() if table[1]}, took)
+    if arguments.pages is not None:
+        write_pages(comparison, models, arguments.pages, took)
 
 
 if __name__ == "__main__":

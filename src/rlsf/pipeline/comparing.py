@@ -14,7 +14,7 @@ from rlsf.pipeline.comparing_folder import LOG, ComparisonFolder, read_ended
 from rlsf.pipeline.comparing_jobs import jobs_of
 from rlsf.pipeline.comparing_outcomes import asked, method_outcomes
 from rlsf.pipeline.comparing_plan import BEFORE, Plan
-from rlsf.pipeline.comparing_processes import work_off
+from rlsf.pipeline.comparing_processes import load_libraries_ahead, work_off
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.folder import RunFolder
 from rlsf.report.comparison_page import write_comparison_page
@@ -36,6 +36,7 @@ def compare(
     fail are rows with their reasons. Raises ``ResourceError`` where all of them failed, and ``InputError`` for what no
     run could use, before any work.
     """
+    load_libraries_ahead()
     look_ahead(plan)
     threads = threads_of(plan.start.model)
     folder = ComparisonFolder(path)

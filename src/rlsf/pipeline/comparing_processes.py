@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
@@ -80,6 +81,12 @@ def _startable(waiting: Sequence[Job], ended: dict[Path, Ended], room: int) -> l
     """The first pieces of work, at most ``room``, whose lenders have ended, well or not."""
     ready = [job for job in waiting if all(lender in ended for lender in job.lenders)]
     return ready[: max(0, room)]
+
+
+def load_libraries_ahead() -> None:
+    """Let the process that the others are forked from load its libraries, while this one does something else."""
+    if isinstance(_context(), ForkServerContext):
+        forkserver.ensure_running()
 
 
 def _context() -> SpawnContext | ForkServerContext:
