@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -161,5 +162,8 @@ def test_distinct_traces_are_those_of_the_pairs() -> None:
     found = [(tuple(prompt), tuple(trace)) for prompt, trace in distinct]
     assert [[found[number] for number in side] for side in sides] == expected
     assert len(found) == len(set(found)) == len({*expected[0], *expected[1]}) < 2 * len(read)
-    lengths = [len(prompt) + len(trace) for prompt, trace in found]
-    assert lengths == sorted(lengths)
+    assert distinct.lengths.tolist() == [len(prompt) + len(trace) for prompt, trace in found]
+    prompts = [prompt for prompt, _ in found]
+    runs = [[len(trace) for _, trace in of_prompt] for _, of_prompt in itertools.groupby(found, key=lambda it: it[0])]
+    assert len(runs) == len(set(prompts)) < len(found)
+    assert runs == [sorted(run) for run in runs]

@@ -18,8 +18,10 @@ _PAIRS = 1000
 class Traces(Sequence[PromptAndTrace]):
     """Prompt ids and trace ids where they lie in a data set; nothing is read before it is asked for."""
 
-    def __init__(self, dataset: Dataset, places: np.ndarray) -> None:
+    def __init__(self, dataset: Dataset, places: np.ndarray, lengths: np.ndarray) -> None:
         self._dataset, self._places = dataset, places
+        #: Tokens of prompt and trace.
+        self.lengths = lengths
 
     def __len__(self) -> int:
         return len(self._places)
@@ -35,10 +37,12 @@ class Traces(Sequence[PromptAndTrace]):
 def distinct_traces(dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray, Traces]:
     """Of the pairs in ``rows``: the number of the chosen and of the rejected trace, shape (2, rows), and the traces.
 
-    Traces are numbered by the length of prompt and trace, then by where they occur first; they are compared by digests,
-    so that memory does not grow with their tokens.
+    Traces of one prompt have numbers in a row, by their length; else the order is that in which they occur. They are
+    compared by digests, so that memory does not grow with their tokens.
     """
-    numbers, places, lengths = {}, [], []
+    numbers: dict[bytes, int] = {}
+    prompt_numbers: dict[bytes, int] = {}
+    places, lengths, prompt_of = [], [], []
     sides = np.empty((2, len(rows)), np.int64)
     prompts = "prompt_ids", REJECTED_PROMPT if REJECTED_PROMPT in dataset.column_names else "prompt_ids"
     for start in range(0, len(rows), _PAIRS):
@@ -50,11 +54,12 @@ def distinct_traces(dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray, Tra
                 if number == len(places):
                     places.append((part[index], side))
                     lengths.append(len(ids[0]) + len(ids[1]))
+                    prompt_of.append(prompt_numbers.setdefault(_digest(ids[0], []), len(prompt_numbers)))
                 sides[side, start + index] = number
-    order = np.argsort(lengths, kind="stable")
+    order = np.lexsort((lengths, prompt_of))
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    return rank[sides], Traces(dataset, np.array(places)[order])
+    return rank[sides], Traces(dataset, np.array(places)[order], np.array(lengths)[order])
 
 
 def _digest(prompt: list[int], trace: list[int]) -> bytes:

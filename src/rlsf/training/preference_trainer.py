@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from rlsf.errors import InputError
 from rlsf.files import atomic_path
 from rlsf.training.checkpoints import out_of_room
 from rlsf.training.collator import PAIR_NUMBERS
-from rlsf.training.distinct_traces import PromptAndTrace, distinct_traces
+from rlsf.training.cut_models import is_cut
+from rlsf.training.distinct_traces import PromptAndTrace, Traces, distinct_traces
 from rlsf.training.examples_read import examples_read
 from rlsf.training.objective import Objective, PairLogprobs
 from rlsf.training.pairs import REJECTED_PROMPT
+from rlsf.training.shared_prefix import SharedPrefix, drops_out, sharing
 from rlsf.training.whole_checkpoints import WholeCheckpoints
 
 REFERENCE = "reference.parquet"
@@ -103,31 +106,54 @@ class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
         Nulls would stop the collator: accelerate collates a batch more than is used.
         """
         sides, distinct = distinct_traces(dataset, read)
-        logprobs = np.array(self._reference_logprobs(distinct, 2 * batch_size), np.float32)
+        logprobs = self._reference_logprobs(distinct, batch_size)
         values = np.full((2, len(dataset)), np.nan, np.float32)
         values[:, read] = logprobs[sides]
         return pa.table(dict(zip(("ref_chosen_logps", "ref_rejected_logps"), values, strict=True)))
 
-    def _reference_logprobs(self, traces: Sequence[PromptAndTrace], batch_size: int) -> list[float]:
-        """Summed log-probability (nats) of each (prompt ids, trace ids) under the reference policy.
+    def _reference_logprobs(self, traces: Traces, batch_size: int) -> np.ndarray:
+        """Summed log-probability (nats) of each trace given its prompt under the reference policy.
 
-        The processes divide the batches among them. All do as many, which pieces of one model need: who has one too
-        few does the last again.
+        They are read in twos, as pairs are, which mostly have a prompt in common. The processes divide the batches
+        among them. All do as many, which pieces of one model need: who has one too few does the last again.
         """
         model: Any = self.ref_model or self.model
         model.eval()
-        batches = [range(start, min(start + batch_size, len(traces))) for start in range(0, len(traces), batch_size)]
+        twos = np.arange(len(traces) + len(traces) % 2).clip(max=len(traces) - 1).reshape(-1, 2)
+        twos = twos[np.argsort(traces.lengths[twos].sum(1), kind="stable")]
+        batches = [twos[start : start + batch_size] for start in range(0, len(twos), batch_size)]
         processes, own = self.accelerator.num_processes, self.accelerator.process_index
-        values: list[list[float]] = []
+        values = np.empty(len(traces), np.float32)
         for turn in range(0, len(batches), processes):
-            batch = [traces[index] for index in batches[min(turn + own, len(batches) - 1)]]
-            rows = [{"prompt_ids": p, "chosen_ids": t, "rejected_ids": t} for p, t in batch]
-            inputs = {name: tensor[: len(rows)] for name, tensor in self.data_collator(rows).items()}
-            halves = self.compute_ref_log_probs(model, self._prepare_inputs(inputs))
-            values += gather_object([torch.cat(halves).float().tolist()])
-        return [value for of_batch in values[: len(batches)] for value in of_batch]
+            rows = [
+                _pair(traces[first], traces[second]) for first, second in batches[min(turn + own, len(batches) - 1)]
+            ]
+            halves = self.compute_ref_log_probs(model, self._prepare_inputs(self.data_collator(rows)))
+            found = gather_object([torch.stack(halves, 1).float().tolist()])
+            for batch, of_batch in zip(batches[turn : turn + processes], found, strict=False):
+                values[batch] = of_batch
+        return values
+
+    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Of the chosen and of the rejected traces, (pairs,) each; what the sides have in common is read once."""
+        return super().compute_ref_log_probs(self._reader(model), inputs)
 
     # Loss
+
+    @cached_property
+    def _sharing(self) -> SharedPrefix | None:
+        # A balance of experts would count common tokens once; pieces of a model are not tried on one process alone.
+        return None if self.aux_loss_enabled or is_cut(self) else sharing(self.model)
+
+    @cached_property
+    def _dropping_out(self) -> bool:
+        return drops_out(self.model)
+
+    def _reader(self, model: Any) -> Any:
+        """``model``, which reads what the sides of a pair have in common once, where that gives the same numbers."""
+        if self._sharing is None or (model.training and self._dropping_out):
+            return model
+        return replace(self._sharing, model=model)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         if self.objective is None:
@@ -141,7 +167,7 @@ class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True
         labels = inputs["input_ids"].masked_fill(mask == 0, -100)
-        outputs = model(**inputs, labels=labels, fused_lm_head=True, use_cache=False)
+        outputs = self._reader(model)(**inputs, labels=labels, fused_lm_head=True, use_cache=False)
         scored = mask[:, 1:]
         chosen, rejected = outputs.log_probs[:, -scored.size(1) :].sum(dim=1).chunk(2)
         lengths = scored.sum(dim=1).chunk(2)
@@ -191,3 +217,8 @@ class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
         for name, values in gathered.items():
             mean: Any = self.accelerator.gather_for_metrics(values.detach().mean())
             metrics[name].append(mean.mean().item())
+
+
+def _pair(first: PromptAndTrace, second: PromptAndTrace) -> dict[str, list[int]]:
+    """Two traces as the sides of a preference pair."""
+    return {"prompt_ids": first[0], "chosen_ids": first[1], REJECTED_PROMPT: second[0], "rejected_ids": second[1]}
