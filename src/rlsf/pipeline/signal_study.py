@@ -87,12 +87,15 @@ def study_preflight(run: Run, config: SignalStudyConfig) -> None:
 def study_stage(run: StudyRun, folder: StudyFolder, config: SignalStudyConfig) -> SignalStudy:
     """Sample, grade and measure, then write ``signals.json`` and ``signals.html``; what is finished is kept."""
     recipe = run.recipe
-    write_json(folder.settings_file, config.model_dump(mode="json"))
+    if not folder.settings_file.exists():
+        write_json(folder.settings_file, config.model_dump(mode="json"))
     seed = derived_seed(recipe.seed, "sample", 1)
     sampled = sample_stage(run, "sample", recipe.model, run.questions, folder.traces(1), seed, recipe.sampling)
     require_answers(run, "sample", sampled)
     judged = None if recipe.judge is None else judge_stage(run, 1)
     measured = _measure_stage(run, folder, config, sampled, judged)
+    # Only now: settings that the traces measured before contradict are refused, and leave the old ones.
+    write_json(folder.settings_file, config.model_dump(mode="json"))
     table = _without_silent(run, pq.read_table(folder.measured / TRACES), config)
     settings = StudySettings(
         direct_tokens=config.direct_tokens,
