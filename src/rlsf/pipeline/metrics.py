@@ -10,14 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 from rlsf.files import writing
 
 Purpose = Literal["learning", "measuring"]
-_Rest = ParamSpec("_Rest")
-_Of = TypeVar("_Of", bound="Logged")
-_Result = TypeVar("_Result")
+_Stage = TypeVar("_Stage", bound=Callable[..., Any])
 #: Seconds after which ``tick`` notes how much time went by.
 _TICK = 10.0
 
@@ -29,18 +27,16 @@ class Logged(Protocol):
     def metrics(self) -> MetricsLog: ...
 
 
-def spends(
-    purpose: Purpose,
-) -> Callable[[Callable[Concatenate[_Of, _Rest], _Result]], Callable[Concatenate[_Of, _Rest], _Result]]:
+def spends(purpose: Purpose) -> Callable[[_Stage], _Stage]:
     """A stage, whose first argument is the run, takes its time for this purpose."""
 
-    def of(stage: Callable[Concatenate[_Of, _Rest], _Result]) -> Callable[Concatenate[_Of, _Rest], _Result]:
+    def of(stage: _Stage) -> _Stage:
         @functools.wraps(stage)
-        def timed(run: _Of, *args: _Rest.args, **kwargs: _Rest.kwargs) -> _Result:
+        def timed(run: Logged, *args: Any, **kwargs: Any) -> Any:
             with run.metrics.spending(purpose):
                 return stage(run, *args, **kwargs)
 
-        return timed
+        return cast(_Stage, timed)
 
     return of
 
