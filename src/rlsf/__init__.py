@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlsf.pipeline.library import run
     from rlsf.scoring import Scorer
 
-__all__ = ["Scorer", "__version__"]
+__all__ = ["Scorer", "__version__", "run"]
 __version__ = "0.1.0"
+
+#: Where the names live that need more than the standard library.
+_HOMES = {"Scorer": "rlsf.scoring", "run": "rlsf.pipeline.library"}
 
 
 def __getattr__(name: str) -> Any:
-    """``rlsf.Scorer``, imported on first use: it needs torch."""
-    if name != "Scorer":
+    """``rlsf.Scorer`` and ``rlsf.run``, imported on first use: they need torch."""
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from rlsf.scoring import Scorer
-
-    return Scorer
+    return getattr(import_module(_HOMES[name]), name)

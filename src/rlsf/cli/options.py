@@ -12,10 +12,8 @@ from cyclopts import Parameter
 from rlsf.errors import InputError
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.resolve import merge, parse_overrides, resolve
+from rlsf.recipes.sources import source_layer
 from rlsf.sampling.executor import ExecutorOptions
-
-#: What of the configuration of prompts says where they come from, as opposed to how they are read.
-_SOURCE = {"path", "preset", "subset", "split"}
 
 Overrides = Annotated[
     str,
@@ -56,18 +54,7 @@ class RecipeOptions:
 
     def layer(self) -> dict[str, Any]:
         """These options as a layer of a recipe."""
-        from rlsf.prompts import prompt_source, with_defaults
-
-        layer: dict[str, Any] = {}
-        if self.model is not None:
-            layer["model"] = {"path": self.model}
-        if self.prompts is not None:
-            prompts = with_defaults(prompt_source(self.prompts), evaluation=False)
-            layer["prompts"] = prompts.model_dump(include=_SOURCE)
-        if self.eval_data is not None:
-            questions = with_defaults(prompt_source(self.eval_data), evaluation=True)
-            layer["evaluation_data"] = questions.model_dump(include=_SOURCE)
-        return layer
+        return source_layer(self.model, self.prompts, self.eval_data)
 
 
 @Parameter(name="*")
