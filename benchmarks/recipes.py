@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from _cells import Cells
 from _page import Table, write_tables
 from _shared import options, show, write_json
@@ -37,6 +39,7 @@ from rlsf.pipeline.manifest import read_manifest
 from rlsf.recipes import resolve
 from rlsf.recipes.resolve import merge
 from rlsf.report.comparison import ACCURACY, AUROC, BRIER, ECE, TOKENS, Metric
+from rlsf.report.comparison_table import comparison_table
 from rlsf.rewards.reward_model import EVALUATION
 
 #: Trains a reward model alone: no row of a comparison of policies.
@@ -63,6 +66,11 @@ REWARD_MODELS = (
     "correlation with length",
 )
 TURNS = ("recipe", "policy", "accuracy of each turn, %", "majority", "confidence vote", "any turn right")
+#: The same for a terminal.
+SHORT = {
+    "reward models": ("recipe", "pairs", "acc., %", "shorter", "length", "limit", "ECE", "corr. with length"),
+    "turns": ("recipe", "policy", "turns, %", "majority", "votes", "any"),
+}
 #: What ``--quick`` sets for all recipes, and which it compares.
 QUICK = (
     *("--prompts.limit", "60", "--evaluation_data.limit", "30", "--evaluation.bootstrap", "200"),
@@ -239,9 +247,10 @@ def compared(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> None:
         "reward models": (REWARD_MODELS, models),
         "turns": (TURNS, list(turns(folder, arguments.recipes, plan.seeds, ranges=True))),
     }
-    for name, (header, rows) in tables.items():
-        if rows:
-            show(f"{name} on the bundled model", list(header), [list(row) for row in rows])
+    Console(width=120).print(comparison_table(comparison))
+    for name, header in SHORT.items():
+        if tables[name][1]:
+            show(f"{name} on the bundled model", list(header), [list(row) for row in tables[name][1]])
     print(took)
     if arguments.page is not None:
         write_tables(arguments.page, {name: table for name, table in tables.items() if table[1]}, took)

@@ -129,10 +129,10 @@ def compare(*overrides: Settings, what: CompareOptions = _WHAT, where: WhereOpti
     if where.dry_run:
         _show_plan(plan, console)
         return
-    go_on = ["rlsf", "compare", "--resume", "--output", folder.path]
-    go_on += [] if where.workers is None else ["--workers", where.workers]
     from rlsf.pipeline.comparing import compare as compare_runs
 
+    go_on = ["rlsf", "compare", "--resume", "--output", folder.path]
+    go_on += [] if where.workers is None else ["--workers", where.workers]
     with resumed_by(*go_on):
         comparison = compare_runs(plan, folder.path, resume=where.resume, workers=where.workers)
     _show(comparison, folder, console)
@@ -148,14 +148,12 @@ def plan_of(what: CompareOptions, overrides: tuple[str, ...], folder: Comparison
     kept = folder.read_plan() if resume else None
     if resume and kept is None and not what.names_data:
         raise InputError(f"nothing to resume: {folder.path} has no {folder.plan_file.name}")
-    names = chosen_recipes(what.recipes) if what.recipes or kept is None else kept["recipes"]
+    names = chosen_recipes(what.recipes or "all") if what.recipes or kept is None else kept["recipes"]
     seeds = chosen_seeds(what.seeds or "3") if what.seeds or kept is None else kept["seeds"]
-    said = parse_overrides(overrides)
+    base, said = _base(what, folder, kept), parse_overrides(overrides)
     if kept is not None:
-        first = {"settings": kept["settings"], "command": kept["command"]}
-    else:
-        first = {"command": shlex.join(("rlsf", "compare", *what.arguments(), *overrides))}
-    return make_plan(names, seeds, _base(what, folder, kept), said, **first)
+        return make_plan(names, seeds, base, said, settings=kept["settings"], command=kept["command"])
+    return make_plan(names, seeds, base, said, command=shlex.join(("rlsf", "compare", *what.arguments(), *overrides)))
 
 
 def _base(what: CompareOptions, folder: ComparisonFolder, kept: Layer | None) -> Callable[[str], Layer]:
