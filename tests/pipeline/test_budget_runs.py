@@ -111,7 +111,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("kind", ["preferences", "online", "dialogues"])
-@pytest.mark.parametrize("after", [1, 4, 7])
+@pytest.mark.parametrize("after", [1, 2, 4])
 def test_an_interrupted_run_spends_what_a_straight_one_does(
     kind: str, after: int, tmp_path: Path, built: Build, open_run: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +136,7 @@ def test_an_interrupted_run_spends_what_a_straight_one_does(
 def test_prompts_are_taken_in_their_order_and_rounds_share_the_cap(
     tmp_path: Path, built: Build, open_run: Open
 ) -> None:
-    recipe = built("preferences", caps={"generated_tokens": 3600})
+    recipe = built("preferences", caps={"generated_tokens": 2800})
     run = open_run(recipe, tmp_path / "run")
     learned(run)
     asked = [prompt.id for prompt in run.prompts]
@@ -150,7 +150,7 @@ def test_prompts_are_taken_in_their_order_and_rounds_share_the_cap(
         assert ids == asked[: len(ids)]
         assert len(ids) < len(asked)
         assert tokens <= allowed < tokens + OF_PROMPT  # not one prompt more was sure to fit
-        assert allowed == 1800 * round_ - reserve - before
+        assert allowed == 1400 * round_ - reserve - before
         before = tokens + probed(tmp_path / "run")
 
 
