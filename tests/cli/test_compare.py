@@ -98,7 +98,7 @@ def test_going_on_with_all_done_does_nothing_and_says_the_same(
 
 def test_another_question_names_what_differs(compared: Path, fails: Fails) -> None:
     again = ("compare", "--output", compared)
-    assert "exists: choose another --output" in fails(*again, "--demo", "--recipes", "rlsf", *FEW)
+    assert "exists: choose another --output" in fails(*again, "--demo", "--recipes", ",".join(METHODS), *FEW)
     assert "seeds: [0, 1] -> [0, 1, 2]" in fails(*again, "--resume", "--seeds", "3")
     assert "recipes: " in fails(*again, "--resume", "--recipes", "rlsf")
     line = fails(*again, "--resume", "--training.beta", "0.3")
