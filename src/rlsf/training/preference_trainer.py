@@ -19,6 +19,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from rlsf.errors import InputError
 from rlsf.files import atomic_path
+from rlsf.linear import fast_linears
 from rlsf.training.checkpoints import out_of_room
 from rlsf.training.collator import PAIR_NUMBERS
 from rlsf.training.cut_models import is_cut
@@ -128,7 +129,8 @@ class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
             rows = [
                 _pair(traces[first], traces[second]) for first, second in batches[min(turn + own, len(batches) - 1)]
             ]
-            halves = self.compute_ref_log_probs(model, self._prepare_inputs(self.data_collator(rows)))
+            with fast_linears(model):
+                halves = self.compute_ref_log_probs(model, self._prepare_inputs(self.data_collator(rows)))
             found = gather_object([torch.stack(halves, 1).float().tolist()])
             for batch, of_batch in zip(batches[turn : turn + processes], found, strict=False):
                 values[batch] = of_batch
