@@ -1,5 +1,6 @@
 """Draw the pages' figures: ``python docs/draw_figures.py RUN_FOLDER`` the README's, from a run; ``python
-docs/draw_figures.py FILE.json`` that of guard.md, from what ``benchmarks/guard.py --json FILE.json`` measured.
+docs/draw_figures.py FILE.json`` that of guard.md or those of signals-study.md, from what ``benchmarks/guard.py`` or
+``benchmarks/signals.py --json FILE.json`` measured.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from rlsf.evaluation.signal_schema import SignalStudy
 from rlsf.files import read_json
 from rlsf.report.comparison import compare
 from rlsf.report.figures import curve_rows, headline_figures
+from rlsf.report.signal_page import by_auroc
+from rlsf.report.signal_plots import measure_plot
 from rlsf.report.svg import AFTER, BEFORE, RIGHT, house_style, inline_svg
 
 FIGURES = Path(__file__).parent / "figures"
@@ -71,6 +75,18 @@ def from_guard(measured: Mapping[str, Any]) -> dict[str, str]:
         return {"guard": inline_svg(figure, "guard", title)}
 
 
+def from_signals(measured: Mapping[str, Any]) -> dict[str, str]:
+    """AUROC by signal over all traces, and among worked traces of arithmetic."""
+    drawings = {}
+    for name, part, measure in (
+        ("signals-all", "study", "auroc"),
+        ("signals-worked-arithmetic", "arithmetic", "worked"),
+    ):
+        study = SignalStudy.model_validate(measured[part])
+        drawings[name] = measure_plot(study, measure, name, by_auroc(study))
+    return drawings
+
+
 def _smooth(trajectory: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
     """The reward averaged over the last steps up to each."""
     known = [(entry["step"], entry["reward"]) for entry in trajectory if entry.get("reward") is not None]
@@ -100,8 +116,12 @@ def _name_axes(above: Axes, below: Axes, recipe: str, *, first: bool) -> None:
 
 
 def main(source: Path) -> None:
-    """Draw what ``source`` has: a run's folder, or the guard benchmark's file."""
-    drawings = from_guard(read_json(source)) if source.is_file() else from_run(source)
+    """Draw what ``source`` has: a run's folder, or the file of a benchmark."""
+    if source.is_file():
+        measured = read_json(source)
+        drawings = from_signals(measured) if "study" in measured else from_guard(measured)
+    else:
+        drawings = from_run(source)
     FIGURES.mkdir(exist_ok=True)
     for name, svg in drawings.items():
         (FIGURES / f"{name}.svg").write_text(standalone(svg), encoding="utf-8")
