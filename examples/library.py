@@ -21,7 +21,7 @@ def main(folder: Path = Path("runs/library"), questions: int = 400, test: int = 
     )
     for when in ("before", "after"):
         greedy = summary[when]["greedy"]
-        print(f"{when:7} accuracy {greedy['accuracy']['value']:.1%}  ECE {greedy['ece']['value']:.3f}")
+        print(f"{when:7} accuracy {greedy['accuracy']:.1%}  ECE {greedy['ece']:.3f}")
     return summary
 
 

@@ -207,7 +207,7 @@ def test_calibration_error_is_the_library_s(script: Any, outcomes: list[tuple[fl
 
 @pytest.mark.slow
 def test_the_script_teaches_the_model(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    results = script.main(["--questions", "40", "--test", "60", "--branches", "8", "--steps", "20"])
+    results = script.main(["--questions", "60", "--test", "60", "--steps", "50"])
     assert results["after"]["accuracy"] > results["before"]["accuracy"] + 0.2
     shown = capsys.readouterr().out
     assert [line.split()[0] for line in shown.splitlines()[-4:-1]] == ["greedy", "before", "after"]

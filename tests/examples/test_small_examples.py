@@ -16,7 +16,7 @@ def test_the_library_in_ten_lines(
     summary = example("library").main(tmp_path, questions=80, test=16)
     shown = [line.split()[:2] for line in capsys.readouterr().out.splitlines() if "accuracy" in line]
     assert shown[-2:] == [["before", "accuracy"], ["after", "accuracy"]]
-    assert summary["after"]["greedy"]["accuracy"]["value"] > summary["before"]["greedy"]["accuracy"]["value"]
+    assert summary["after"]["greedy"]["accuracy"] > summary["before"]["greedy"]["accuracy"]
     assert (tmp_path / "run" / "policy").is_dir()
 
 

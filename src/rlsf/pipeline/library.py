@@ -33,7 +33,7 @@ def run(
     ``sampling={"branches": 5}, seed=1``; they win over the file. With ``resume`` the same call goes on where it
     stopped, or begins where nothing has begun.
 
-    Returns what is in ``evaluation/summary.json``, ``summary["after"]["greedy"]["accuracy"]["value"]`` for instance;
+    Returns what is in ``evaluation/summary.json``, ``summary["after"]["greedy"]["accuracy"]`` for instance;
     None without ``eval_data``. The policy is in ``output/policy``. Raises ``InputError`` for a mistake in any of it, in
     one line, before the folder is taken. Several workers import the calling script: keep the call under
     ``if __name__ == "__main__":``.
