@@ -1,10 +1,10 @@
 """Every recipe on the bundled model side by side: accuracy, calibration and cost, with intervals, and what is special.
 
 python benchmarks/recipes.py [--quick] [--json FILE] [--output FOLDER] [--recipes A B ...] [--seeds 0 1 2]
-                             [--workers N] [--page docs/results.md] [--pages docs/recipes]
+                             [--budget CAPS] [--workers N] [--page docs/results.md] [--pages docs/recipes]
 
-``rlsf compare --demo``: the shipped recipes with the demo's settings, 400 generated questions to learn from, 500 others
-to measure on; beside it ``rc-rm``, which trains a reward model and no policy. A run is a process with one thread.
+``rlsf compare --demo``: the shipped recipes with the demo's settings under one budget, 400 generated questions to learn
+from, 500 others to measure on; beside it ``rc-rm``, which trains a reward model and no policy. A run is one thread.
 ``--page`` writes three tables between the marks of a Markdown page: of policies, of reward models on held-out pairs,
 and of turns; ``--pages`` a table into the page of each recipe. What FOLDER holds already is not done again.
 """
@@ -71,6 +71,8 @@ SHORT = {
     "reward models": ("recipe", "pairs", "acc., %", "shorter", "length", "limit", "ECE", "corr. with length"),
     "turns": ("recipe", "policy", "turns, %", "majority", "votes", "any"),
 }
+#: Of every run; it lets most recipes do what the demo's settings say.
+BUDGET = "generated-tokens=200000,training-tokens=300000"
 #: What ``--quick`` sets for all recipes, and which it compares.
 QUICK = (
     *("--prompts.limit", "60", "--evaluation_data.limit", "30", "--evaluation.bootstrap", "200"),
@@ -171,7 +173,8 @@ def place(folder: ComparisonFolder, recipe: str, seed: int) -> Path:
 def reward_model_runs(plan: Plan, folder: ComparisonFolder, workers: int | None) -> None:
     """The runs that train a reward model and no policy."""
     data = data_layer(folder.path.parent / "demo-data", labelled=False)
-    recipe = resolve(REWARD_MODEL, None, merge(demo_settings(REWARD_MODEL), data))
+    settings = merge(demo_settings(REWARD_MODEL), {"budget": plan.start.budget.model_dump()})
+    recipe = resolve(REWARD_MODEL, None, merge(settings, data))
     jobs = [
         Job(f"{REWARD_MODEL}, seed {seed}", recipe.model_copy(update={"seed": seed}), place(folder, REWARD_MODEL, seed))
         for seed in plan.seeds
@@ -214,6 +217,7 @@ def main() -> None:
     parser = options("Every recipe on the bundled model")
     parser.add_argument("--recipes", nargs="+", default=[*chosen_recipes("all"), REWARD_MODEL])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--budget", default=BUDGET, help="caps of what each run may spend, as for rlsf compare")
     parser.add_argument("--workers", type=int, help="runs at a time, by default one a core")
     parser.add_argument("--output", type=Path, default=Path("comparisons/recipes"), help="where all runs are kept")
     parser.add_argument("--page", type=Path, metavar="FILE", help="a Markdown page to write the tables into")
@@ -235,6 +239,7 @@ def compared(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> None:
         demo=True,
         recipes=",".join(name for name in arguments.recipes if name != REWARD_MODEL),
         seeds=",".join(map(str, arguments.seeds)) + ",",
+        budget=arguments.budget,
     )
     plan = plan_of(asked, overrides, folder, resume=True)
     comparison = compare(plan, folder.path, resume=True, workers=arguments.workers)
