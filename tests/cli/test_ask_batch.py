@@ -148,3 +148,11 @@ def test_an_interrupt_says_how_to_go_on(
     assert execute([*map(str, said)]) == INTERRUPTED
     line = f"stopped: what is finished is kept: go on with `rlsf ask --resume --output {tmp_path / 'out.jsonl'}`"
     assert capsys.readouterr().err.splitlines()[-1] == line
+
+
+def test_workers_are_for_a_file(tmp_path: Path, fails: Fails) -> None:
+    assert "--workers and --ray-address are for --batch" in fails(
+        "ask", "2 + 2?", "--model", MODEL_DIR, "--workers", "2"
+    )
+    asked = ("ask", "--model", MODEL_DIR, "--batch", tmp_path / "none.jsonl", "--output", tmp_path / "replies.jsonl")
+    assert "no such file" in fails(*asked, "--workers", "2")

@@ -19,6 +19,7 @@ import pytest
 from run_files import manifest, rows, weights
 
 from rlsf.cli.app import INTERRUPTED, execute
+from rlsf.demo import MODEL_DIR, write_data
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.folder import RunFolder
 from rlsf.pipeline.run import sample_round
@@ -165,12 +166,24 @@ def test_a_judge_says_the_same_on_a_cluster(cluster: Any, small_recipe: Callable
     assert same_tables(tmp_path) > 3
 
 
+def test_answers_are_the_same_on_a_cluster(cluster: Any, demo_data: tuple[Path, Path], tmp_path: Path) -> None:
+    model, few = str(MODEL_DIR), ("sampling.shard_prompts=4", "sampling.max_new_tokens=32")
+    chosen = ("best-of-n", "--model", model, "--data", demo_data[1], "--n", "4", "--output", "OUTPUT", *few)
+    spread_and_alone(cluster, tmp_path, *chosen)
+    assert same_tables(tmp_path) == 4
+    asked = ("ask", "--model", model, "--batch", demo_data[0], "--output", "OUTPUT.jsonl", "sampling.branches=3", *few)
+    spread_and_alone(cluster, tmp_path, *asked)
+    for name in ("selection/answers.jsonl", "selection/curves.json"):
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "spread" / name).read_bytes()
+    replies = (tmp_path / "alone.jsonl").read_text()
+    assert len(replies.splitlines()) == 24
+    assert replies == (tmp_path / "spread.jsonl").read_text()
+
+
 def test_ctrl_c_ends_the_cluster_that_the_run_started(
     small_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As from a terminal, where all processes of the command get it."""
-    from rlsf.demo import write_data
-
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     prompts, _ = write_data(tmp_path, self_training=120, test=1)
     few = ("sampling.shard_prompts=1", "sampling.branches=3", "sampling.max_new_tokens=32", f"prompts.path={prompts}")

@@ -12,15 +12,17 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from rlsf.cli.interrupt import resumed_by
-from rlsf.cli.options import RecipeOptions
+from rlsf.cli.options import RecipeOptions, Workers
 from rlsf.errors import InputError
 from rlsf.recipes.resolve import merge, parse_overrides
+from rlsf.sampling.executor import ExecutorOptions
 
 if TYPE_CHECKING:
     from rlsf.pipeline.asking_options import AskingOptions
 
 #: Exit code of a question that is not answered: the model abstains, or no answer was found in what it wrote.
 NOT_ANSWERED = 3
+_WORKERS = ExecutorOptions()
 QuestionAndOverrides = Annotated[
     str,
     Parameter(
@@ -48,6 +50,7 @@ def ask(
     resume: Annotated[bool, Flag] = False,
     recipe: str | None = None,
     config: Path | None = None,
+    workers: Workers = _WORKERS,
 ) -> int:
     """Answer a question, say how sure the answer is, and abstain where a calibration says so.
 
@@ -83,6 +86,8 @@ def ask(
     question, overrides = split_question(question_and_overrides)
     many = batch is not None or output is not None or resume
     if not many:
+        if workers != _WORKERS:
+            raise InputError("--executor, --workers and --ray-address are for --batch: one question is asked here")
         question = read_question(question)
     elif question is not None or choice or json_line or show_guess:
         raise InputError("--batch asks the questions of a file: leave out the question, --choice, --json, --show-guess")
@@ -92,7 +97,7 @@ def ask(
     layer = merge(RecipeOptions(model=model, prompts=batch).layer(), parse_overrides(overrides))
     said = AskingOptions(layer=layer, recipe=recipe, config=config, run=run, calibration=calibration, mode=mode)
     if question is None:
-        _ask_batch(said, output, resume=resume)
+        _ask_batch(said, output, workers, resume=resume)
         return 0
     return _ask_one(said, question, tuple(choice or ()), json_line=json_line, show_guess=show_guess)
 
@@ -154,7 +159,7 @@ def _ask_one(said: AskingOptions, question: str, choices: tuple[str, ...], *, js
     return 0 if reply.answer is not None else NOT_ANSWERED
 
 
-def _ask_batch(said: AskingOptions, output: Path | None, *, resume: bool) -> None:
+def _ask_batch(said: AskingOptions, output: Path | None, workers: ExecutorOptions, *, resume: bool) -> None:
     from dataclasses import replace
 
     from rlsf.pipeline.asking_batch import ask_batch
@@ -173,8 +178,9 @@ def _ask_batch(said: AskingOptions, output: Path | None, *, resume: bool) -> Non
     if misfit:
         progress.warn(f"the calibration beside the model is not used: it was made for {misfit}")
     prompts = load_prompts(asking.recipe.prompts, with_gold=False)
-    with resumed_by("rlsf", "ask", "--resume", "--output", output):
-        counts = ask_batch(asking, prompts, output, said.settings(asking), resume=resume, progress=progress)
+    with resumed_by("rlsf", "ask", "--resume", "--output", output, *workers.arguments()):
+        settings = said.settings(asking)
+        counts = ask_batch(asking, prompts, output, settings, resume=resume, progress=progress, executor=workers)
     answered = counts.asked - counts.abstained - counts.without_answer
     console = Console()
     console.print(

@@ -14,18 +14,19 @@ from rich.console import Console
 from rich.table import Table
 
 from rlsf.cli.interrupt import resumed_by
-from rlsf.cli.options import Overrides, RecipeOptions
+from rlsf.cli.options import Overrides, RecipeOptions, Workers
 from rlsf.cli.run import print_recipe
 from rlsf.errors import InputError
 from rlsf.files import read_json
 from rlsf.pipeline.best_of_n_config import BestOfNConfig, SampleColumns, own_defaults, require_meaning
 from rlsf.recipes.resolve import merge, parse_overrides
+from rlsf.sampling.executor import ExecutorOptions
 
 if TYPE_CHECKING:
     from rlsf.pipeline.best_of_n import BestOfNFolder
     from rlsf.pipeline.manifest import Manifest
 
-_RECIPE, _COLUMNS = RecipeOptions(), SampleColumns()
+_RECIPE, _COLUMNS, _WORKERS = RecipeOptions(), SampleColumns(), ExecutorOptions()
 AtLeastOne = Annotated[int | None, Parameter(validator=Number(gte=1))]
 
 
@@ -42,6 +43,7 @@ def best_of_n(
     resume: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     dry_run: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     options: RecipeOptions = _RECIPE,
+    workers: Workers = _WORKERS,
 ) -> None:
     """Sample N traces a question, or take those that exist, and choose one answer by confidence and by vote.
 
@@ -101,8 +103,8 @@ def best_of_n(
         return
     if config.traces is None and recipe.model.path is None:
         raise InputError("nothing to choose from: say --model MODEL --data FILE, or --traces FILE_OR_FOLDER")
-    with resumed_by("rlsf", "best-of-n", "--resume", "--output", folder.path):
-        manifest = best_of_n(Run(recipe, folder), folder, config, resume=resume)
+    with resumed_by("rlsf", "best-of-n", "--resume", "--output", folder.path, *workers.arguments()):
+        manifest = best_of_n(Run(recipe, folder, executor=workers), folder, config, resume=resume)
     _show(manifest, folder)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from rlsf.pipeline.reply_file import ReplyFile
 from rlsf.prompts import prompts_digest
 from rlsf.prompts.prompt import Prompt
 from rlsf.recipes.resolve import flatten
-from rlsf.sampling.pool import EnginePool, worker_count_for
+from rlsf.sampling.executor import ExecutorOptions
+from rlsf.sampling.pool import worker_count_for
 from rlsf.traces import Trace
 
 #: Digits of a digest that tell one thing from another in a message.
@@ -54,14 +55,17 @@ def ask_batch(
     *,
     resume: bool = False,
     progress: ProgressDisplay | None = None,
+    executor: ExecutorOptions | None = None,
 ) -> BatchCounts:
     """Ask every question and append its reply to ``output``; with ``resume`` those that have their line are not asked.
 
-    ``settings`` are kept beside the file (``AskingOptions.settings``). Questions are sampled ``sampling.shard_prompts``
-    at a time, cut at the same places whatever was done before, so that a resumed file equals one that was never
-    interrupted. Raises ``InputError`` before any work for what cannot be asked, and as ``ReplyFile.open`` does.
+    ``settings`` are kept beside the file (``AskingOptions.settings``). ``executor`` samples the traces, those of
+    ``sampling.shard_prompts`` questions at a time, cut at the same places whatever was done before, so that a resumed
+    file equals one that was never interrupted. Raises ``InputError`` before any work for what cannot be asked, and as
+    ``ReplyFile.open`` does.
     """
-    progress = progress or ProgressDisplay()
+    progress, executor = progress or ProgressDisplay(), executor or ExecutorOptions()
+    executor.require_usable()
     tokenizer = load_tokenizer(asking.recipe.model)
     require_usable(asking.recipe, prompts, tokenizer)
     file = ReplyFile(output)
@@ -73,7 +77,7 @@ def ask_batch(
     try:
         with Grader() as grader, progress.stage("ask", len(prompts), done) as advance:
             tasks = [asking.task(shard, tokenizer) for shard in shards] if done < len(prompts) else []
-            for shard, groups in zip(shards, _in_order(asking, tasks), strict=False):
+            for shard, groups in zip(shards, _in_order(asking, tasks, executor, output, progress), strict=False):
                 rows = list(zip(shard, groups, strict=True))[skip:]
                 replies = [asking.settle(prompt, traces, tokenizer, grader) for prompt, traces in rows]
                 skip = 0
@@ -85,13 +89,18 @@ def ask_batch(
     return counts
 
 
-def _in_order(asking: Asking, tasks: Sequence[AskingTask]) -> Iterator[list[list[Trace]]]:
+def _in_order(
+    asking: Asking, tasks: Sequence[AskingTask], executor: ExecutorOptions, output: Path, progress: ProgressDisplay
+) -> Iterator[list[list[Trace]]]:
     """The traces of each task, in the order of the tasks; one that is done early waits for those before it."""
     recipe = asking.recipe
-    workers = worker_count_for(recipe.model, recipe.sampling.workers)
+    workers = recipe.sampling.workers
+    if executor.executor == "local":
+        workers = max(1, min(worker_count_for(recipe.model, executor.workers or workers), len(tasks)))
+        executor = replace(executor, workers=workers)
     waiting: dict[int, list[list[Trace]]] = {}
     following = 0
-    with EnginePool(max(1, min(workers, len(tasks)))) as pool:
+    with executor.open(recipe.model, workers, output.absolute().parent, progress.warn) as pool:
         for number, groups in pool.map_shards(sample_traces, tasks):
             waiting[number] = groups
             while following in waiting:

@@ -81,6 +81,7 @@ def best_of_n(run: Run, folder: BestOfNFolder, config: BestOfNConfig, *, resume:
 
     Mistakes that can be seen without the model's weights are met before the folder is taken. Raises ``InputError``.
     """
+    run.executor.require_usable()
     source = _sampled(run, config) if config.traces is None else _given(run, folder, config, Path(config.traces))
     recipe = run.recipe
     settings = SelectionSettings(tuple(source.selectors), config.subsets, recipe.evaluation.bootstrap, recipe.seed)
@@ -155,7 +156,8 @@ def _given(run: Run, folder: BestOfNFolder, config: BestOfNConfig, place: Path) 
     def made() -> dict[str, Any]:
         if scoring is None:
             return {"traces": files.digest, **made_from}
-        return {"traces": score_stage(scoring, folder.scored, resume=True, progress=run.progress).digest, **made_from}
+        scored = score_stage(scoring, folder.scored, resume=True, progress=run.progress, executor=run.executor)
+        return {"traces": scored.digest, **made_from}
 
     def questions() -> list[Candidates]:
         if not by_column:
