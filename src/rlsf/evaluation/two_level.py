@@ -28,7 +28,7 @@ class TwoLevel:
     """One figure of one method: the mean over its seeds, and how that moves with other questions and other seeds.
 
     ``by_seed`` [S]: the figure of each run, NaN where undefined. ``distribution`` [resamples]: the mean, resampled.
-    ``seed_variance``: the part of its variance that is due to seeds; ``seeds``: over how many it was estimated.
+    ``seed_variance``: what the spread of the runs says about the mean; ``seeds``: from how many runs it was estimated.
     """
 
     by_seed: FloatArray
@@ -97,12 +97,17 @@ def resample_questions(
 def two_level(name: str, by_seed: Sequence[float], resampled: Sequence[FloatArray], seed: int) -> TwoLevel:
     """The crossed bootstrap of the mean over seeds: seeds are drawn anew for every resample of the questions.
 
-    ``by_seed`` [S]: the figure of each run; ``resampled`` S times [B]: the same on resampled questions. With k_s of S
-    draws for seed s the mean is m + sqrt(S / (S - 1)) (sum_s k_s x_s / S - m), m = mean_s x_s: the root undoes that S
-    drawn values vary by (S - 1) / S of what S new seeds would. The variance is that of questions plus that of seeds,
-    and counts what belongs to a question under one seed twice to three times: it errs to the wide side (Owen 2007, "The
-    pigeonhole bootstrap", doi 10.1214/07-AOAS122). One seed gives the plain bootstrap over questions. Runs where the
-    figure is undefined are left out. ``name`` and ``seed`` determine the draws, whatever else is compared.
+    ``by_seed`` [S]: the figure x_s of each run; ``resampled`` S times [B]: the same on resampled questions, x_sb. With
+    k_s of S draws for seed s the mean becomes, m being the mean of x_s over seeds,
+
+        mean_s x_sb + sqrt(c S / (S - 1)) (sum_s k_s x_s / S - m),    c = max(0, 1 - w / v).
+
+    S / (S - 1) undoes that S drawn values vary by less than S new seeds would. c takes off the variance v between runs
+    the part w that the questions bring about, each seed answering some of them otherwise: the first term has it already
+    (w is the variance over seeds of x_sb - x_s, averaged over resamples). Drawing questions and seeds without it counts
+    that part twice or more (Owen 2007, "The pigeonhole bootstrap", doi 10.1214/07-AOAS122). One seed gives the plain
+    bootstrap over questions. Runs where the figure is undefined are left out. ``name`` and ``seed`` determine the
+    draws, whatever else is compared.
     """
     figures = np.asarray(by_seed, np.float64)
     defined = [index for index, figure in enumerate(by_seed) if isfinite(figure)]
@@ -112,8 +117,12 @@ def two_level(name: str, by_seed: Sequence[float], resampled: Sequence[FloatArra
     count = len(defined)
     if count == 1:
         return TwoLevel(figures, runs[:, 0], 0.0, 1)
+    between = float(figures[defined].var(ddof=1))
+    moved = (runs - figures[defined])[np.isfinite(runs).all(axis=1)]
+    by_questions = float(moved.var(axis=1, ddof=1).mean()) if len(moved) else 0.0
+    kept = max(0.0, 1 - by_questions / between) if between > 0 else 0.0
     generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
     drawn = generator.multinomial(count, [1 / count] * count, size=len(runs)) / count
-    mean = runs.mean(axis=1)
-    distribution = mean + sqrt(count / (count - 1)) * ((drawn * runs).sum(axis=1) - mean)
-    return TwoLevel(figures, distribution, float(figures[defined].var(ddof=1)) / count, count)
+    other_seeds = (drawn - 1 / count) @ figures[defined]
+    distribution = runs.mean(axis=1) + sqrt(kept * count / (count - 1)) * other_seeds
+    return TwoLevel(figures, distribution, between / count, count)

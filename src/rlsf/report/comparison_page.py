@@ -66,7 +66,7 @@ def render_comparison(comparison: Comparison) -> str:
             sentences=verdict(comparison),
             scatters=_scatters(measured),
             reliability=_reliability(measured),
-            cost=Markup(cost_plot(measured, "cost")) if any(any(row.method.curves.values()) for row in rows) else "",
+            cost=_cost(measured),
             matrices=found,
             by_seed=_by_seed(measured),
             spent_names=_spent_names(rows),
@@ -98,6 +98,10 @@ def _reliability(rows: Sequence[Row]) -> list[Drawing]:
         )
         for place, row in enumerate(rows)
     ]
+
+
+def _cost(rows: Sequence[Row]) -> Markup:
+    return Markup(cost_plot(rows, "cost-plot") if any(any(row.method.curves.values()) for row in rows) else "")
 
 
 def _by_seed(rows: Sequence[Row]) -> list[tuple[str, int, list[str]]]:

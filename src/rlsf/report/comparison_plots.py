@@ -121,10 +121,11 @@ def small_reliability(method: MethodSummary, name: str) -> str:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
         marker, colour, filled = MARKS[method.kind]
         kept = [one for one in method.reliability if one.count]
-        x, y = [one.mean_confidence for one in kept], [one.accuracy for one in kept]
-        for one in kept:
+        x = [one.mean_confidence or 0.0 for one in kept]
+        y = [one.accuracy or 0.0 for one in kept]
+        for place, one in zip(x, kept, strict=True):
             if one.interval is not None:
-                axes.plot([one.mean_confidence] * 2, one.interval, color=colour, linewidth=1, alpha=0.4)
+                axes.plot([place] * 2, one.interval, color=colour, linewidth=1, alpha=0.4)
         counts = np.array([one.count for one in kept], dtype=float)
         axes.plot(x, y, color=colour, linewidth=1.3, alpha=0.6)
         axes.scatter(

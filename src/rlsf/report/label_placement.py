@@ -24,7 +24,8 @@ def place_labels(
 
     ``points`` [n] inside (0, 0) ... ``bounds``, ``sizes`` (width, height) of labels. Every label tries places around
     its point and takes the cheapest, given all others, in turn and a few times over: far is dear, covering a leader
-    line or standing beside another point dearer, then covering a point, then another label. The same input gives the same places.
+    line or standing beside another point dearer, then covering a point, then another label. Equal input gives equal
+    places.
     """
     at = np.asarray(points, np.float64).reshape(-1, 2)
     extent = np.asarray(sizes, np.float64).reshape(-1, 2)
