@@ -2,11 +2,13 @@
 
 python benchmarks/recipes.py [--quick] [--json FILE] [--output FOLDER] [--recipes A B ...] [--seeds 0 1 2]
                              [--budget CAPS] [--workers N] [--page docs/results.md] [--pages docs/recipes]
+                             [--readme README.md]
 
 ``rlsf compare --demo``: the shipped recipes with the demo's settings under one budget, 400 generated questions to learn
 from, 500 others to measure on; beside it ``rc-rm``, which trains a reward model and no policy. A run is one thread.
 ``--page`` writes three tables between the marks of a Markdown page: of policies, of reward models on held-out pairs,
-and of turns; ``--pages`` a table into the page of each recipe. What FOLDER holds already is not done again.
+and of turns; ``--pages`` a table into the page of each recipe, ``--readme`` one short table. What FOLDER holds already
+is not done again.
 """
 
 from __future__ import annotations
@@ -54,6 +56,8 @@ COSTS = (
 )
 FIGURES = ("accuracy, %", "ECE", "Brier", "AUROC", "tokens")
 POLICIES = ("recipe", "kind", "labels", *FIGURES, *(cost[3] for cost in COSTS), "steps kept")
+SUMMARY = ("method", "learns from", "accuracy, %", "ECE", "AUROC", "tokens", "thousand tokens sampled")
+LEARNS_FROM = {"start": "", "self-feedback": "itself", "labelled": "gold answers", "bound": "itself, a lower bound"}
 MEASURED = ("policy", *FIGURES, *(cost[3] for cost in COSTS))
 REWARD_MODELS = (
     "recipe",
@@ -115,6 +119,18 @@ def policies(comparison: Comparison, folder: ComparisonFolder) -> list[list[str]
         ]
         for method in comparison.methods
     ]
+
+
+def best_first(comparison: Comparison) -> list[list[str]]:
+    """One short row a method, the most accurate first."""
+    figures, rows = (ACCURACY, ECE, AUROC, TOKENS), []
+    known = [method for method in comparison.methods if method.figures]
+    for method in sorted(known, key=lambda method: -(method.figures["accuracy"].value or 0.0)):
+        upper = method.kind == "bound" and method.needs_labels
+        learns_from = "gold answers, an upper bound" if upper else LEARNS_FROM[method.kind]
+        name = "*the model as given*" if method.kind == "start" else f"`{_decoded(method)}`"
+        rows.append([name, learns_from, *(estimate(method, metric) for metric in figures), costs(method)[0]])
+    return rows
 
 
 def _decoded(method: MethodSummary) -> str:
@@ -222,6 +238,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("comparisons/recipes"), help="where all runs are kept")
     parser.add_argument("--page", type=Path, metavar="FILE", help="a Markdown page to write the tables into")
     parser.add_argument("--pages", type=Path, metavar="FOLDER", help="the pages of the recipes, NAME.md each")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="a Markdown page for one short table")
     arguments = parser.parse_args()
     if not arguments.quick:
         compared(arguments, ())
@@ -259,6 +276,8 @@ def compared(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> None:
     print(took)
     if arguments.page is not None:
         write_tables(arguments.page, {name: table for name, table in tables.items() if table[1]}, took)
+    if arguments.readme is not None:
+        write_tables(arguments.readme, {"comparison": (SUMMARY, best_first(comparison))}, took)
     if arguments.pages is not None:
         write_pages(comparison, models, arguments.pages, took)
 
