@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
 import numpy as np
-from accelerate.data_loader import SeedableRandomSampler
-from torch.utils.data import SequentialSampler
+
+from rlsf.training.reading_order import reading_order
 
 
 def examples_read(trainer: Any) -> np.ndarray:
@@ -22,15 +21,7 @@ def examples_read(trainer: Any) -> np.ndarray:
     steps, of_step = trainer.args.max_steps, trainer.get_total_train_batch_size(trainer.args)
     if steps < 0:
         steps = math.ceil(trainer.args.num_train_epochs * math.ceil(examples / of_step))
-    sampler = _sampler(trainer.get_train_dataloader())
-    if steps * of_step >= examples or not isinstance(sampler, (SeedableRandomSampler, SequentialSampler)):
+    order = reading_order(trainer)
+    if steps * of_step >= examples or order is None:
         return np.arange(examples)
-    return np.sort(np.fromiter(itertools.islice(sampler, steps * of_step), np.int64))
-
-
-def _sampler(loader: Any) -> Any:
-    """What numbers the examples, below the batches and their division among processes."""
-    batches = loader.batch_sampler
-    while hasattr(batches, "batch_sampler"):
-        batches = batches.batch_sampler
-    return getattr(batches, "sampler", None)
+    return np.sort(next(order)[: steps * of_step])

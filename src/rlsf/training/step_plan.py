@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import count, islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-import torch
-from accelerate.data_loader import SeedableRandomSampler
 from datasets import Dataset
-from torch.utils.data import SequentialSampler
 
 from rlsf.training.pairs import REJECTED_PROMPT
+from rlsf.training.reading_order import reading_order
 from rlsf.training.spending import Allowance, PlannedSpending
 
 
@@ -62,23 +60,9 @@ def step_tokens(rows: np.ndarray, orders: Iterator[np.ndarray], batch: int) -> I
 
 
 def orders(trainer: Any, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """The order of the rows in each epoch, as the trainer's own sampler gives it.
-
-    A sampler whose order is not known beforehand counts as one that takes the longest rows first: a bound.
-    """
-    with torch.random.fork_rng():
-        batches: Any = trainer.get_train_dataloader().batch_sampler
-    batches = getattr(batches, "batch_sampler", batches)  # of all processes
-    sampler = getattr(batches, "sampler", None)
-    for epoch in count():
-        if isinstance(sampler, SeedableRandomSampler):
-            sampler.set_epoch(epoch)
-            order = np.fromiter(sampler, dtype=np.int64, count=len(rows))
-        elif isinstance(sampler, SequentialSampler):
-            order = np.arange(len(rows))
-        else:
-            order = np.argsort(-rows, kind="stable")
-        yield order[: _rows_of_epoch(trainer.args, len(rows))]
+    """The rows that each epoch reads, in its order; where that is not known, the longest come first: a bound."""
+    known = reading_order(trainer) or repeat(np.argsort(-rows, kind="stable"))
+    return (order[: _rows_of_epoch(trainer.args, len(rows))] for order in known)
 
 
 def _planned_steps(args: Any, rows: int) -> int:
