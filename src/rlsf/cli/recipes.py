@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 
-from rlsf.recipes.registry import RECIPES, recipe_card
+from rlsf.recipes.registry import RECIPES, Kind, recipe_card
+
+_GROUPS: dict[Kind, str] = {
+    "self-feedback": "From own feedback, without labels",
+    "labelled": "With gold answers, for comparison",
+    "bound": "Bounds to compare with: from above with gold answers, from below without",
+}
 
 
 def recipes(name: str | None = None, /) -> None:
@@ -19,10 +25,10 @@ def recipes(name: str | None = None, /) -> None:
     if name is not None:
         print(recipe_card(name).yaml, end="")
         return
-    table = Table(box=None, pad_edge=False)
-    for title in ("recipe", "what it does", "paper", "kind", "labels"):
-        table.add_column(title, no_wrap=title in ("recipe", "kind"))
-    for card in RECIPES.values():
-        labels = "needed" if card.needs_labels else "not needed"
-        table.add_row(card.name, card.summary, card.paper, card.kind, labels)
-    Console().print(table)
+    console = Console()
+    for kind, title in _GROUPS.items():
+        console.print(f"\n{title}", style="bold")
+        for card in (card for card in RECIPES.values() if card.kind == kind):
+            console.print(f"  {card.name}", style="cyan", highlight=False, end="")
+            console.print(f"  {card.paper}", style="dim", highlight=False, soft_wrap=True)
+            console.print(Padding(card.summary, (0, 0, 0, 6)), highlight=False)
