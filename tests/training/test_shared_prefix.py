@@ -1,4 +1,4 @@
-"""One row a pair gives the numbers of two rows: log-probabilities, entropies and gradients, in float64."""
+"""Traces in one row give the numbers of a row each: log-probabilities, entropies and gradients, in float64."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ def fused(attention: str = "sdpa", dtype: torch.dtype = torch.float64) -> LlamaF
 
 
 MODELS = {kind: fused(kind) for kind in ("sdpa", "eager")}
+# The eager softmax is in float32, where the mask of float64 is infinite, and padding that sees nothing not a number.
+PADDED = {"sdpa": MODELS["sdpa"], "eager": fused("eager", torch.float32)}
 
 
 def ids(low: int, high: int) -> st.SearchStrategy[list[int]]:
@@ -46,6 +48,23 @@ def pairs(draw: Any) -> dict[str, list[int]]:
     other = draw(st.one_of(st.just(prompt), ids(1, 6).map(lambda tail: [*prompt, *tail]), ids(1, 6)))
     sides = [[*start, *draw(ids(1, 6))] for _ in range(2)]
     return {"prompt_ids": prompt, "chosen_ids": sides[0], REJECTED_PROMPT: other, "rejected_ids": sides[1]}
+
+
+@st.composite
+def passes(draw: Any) -> tuple[dict[str, torch.Tensor], int]:
+    """Whole groups and parts of them, in any order, padded as TRL does, cut ones masked; and the prompts' columns."""
+    prompts = draw(st.lists(ids(1, 6), min_size=1, max_size=3))
+    rows = [(prompt, draw(ids(1, 5))) for prompt in prompts for _ in range(draw(st.integers(1, 5)))]
+    rows = draw(st.permutations(rows))
+    left, right = (max(len(row[side]) for row in rows) for side in (0, 1))
+    input_ids = torch.zeros(len(rows), left + right, dtype=torch.int64)
+    attention, completion = torch.zeros_like(input_ids), torch.zeros_like(input_ids)
+    for number, (prompt, trace) in enumerate(rows):
+        input_ids[number, left - len(prompt) : left + len(trace)] = torch.tensor(prompt + trace)
+        completion[number, left : left + len(trace)] = draw(st.integers(0, 3)) > 0
+        attention[number] = completion[number]
+        attention[number, left - len(prompt) : left] = 1
+    return {"input_ids": input_ids, "attention_mask": attention, "completion_mask": completion}, left
 
 
 def outputs(model: Any, batch: dict[str, torch.Tensor]) -> Any:
@@ -67,12 +86,25 @@ def gradients(model: Any, read: Any) -> dict[str, torch.Tensor]:
 def test_one_row_is_two(rows: list[dict[str, list[int]]], joint: bool, kind: str) -> None:
     model = MODELS[kind]
     batch = PairCollator(pad_token_id=0, joint=joint)(rows)
-    two, one = outputs(model, batch), outputs(SharedPrefix(model, eager=kind == "eager", saving=ALWAYS), batch)
+    assert_same(model, batch, SharedPrefix(model, eager=kind == "eager", saving=ALWAYS))
+
+
+@settings(max_examples=60, deadline=None)
+@given(passes(), st.sampled_from([float("inf"), 4.0]), st.sampled_from(["sdpa", "eager"]))
+def test_one_row_is_all_of_a_group(given: tuple[dict[str, torch.Tensor], int], width: float, kind: str) -> None:
+    """Whatever number of sides is put into one row."""
+    batch, prompt = given
+    shared = SharedPrefix(PADDED[kind], eager=kind == "eager", saving=ALWAYS, width=width, prompt=prompt)
+    assert_same(PADDED[kind], batch, shared)
+
+
+def assert_same(model: Any, batch: dict[str, torch.Tensor], shared: SharedPrefix) -> None:
+    several, one = outputs(model, batch), outputs(shared, batch)
     for name in OUTPUTS:
         # TRL's head computes these in float32.
-        assert torch.allclose(getattr(one, name).double(), getattr(two, name).double(), atol=2e-5, rtol=0), name
-    assert torch.equal(one.label_mask, two.label_mask)
-    expected = gradients(model, two)
+        assert torch.allclose(getattr(one, name).double(), getattr(several, name).double(), atol=2e-5, rtol=0), name
+    assert torch.equal(one.label_mask, several.label_mask)
+    expected = gradients(model, several)
     for name, gradient in gradients(model, one).items():
         assert torch.allclose(gradient, expected[name], atol=1e-4 * (1 + expected[name].abs().max()), rtol=0), name
 
@@ -96,7 +128,42 @@ def test_the_prompt_is_read_once_where_that_saves_enough() -> None:
     assert spy.shapes == [(2, 9 + 4 + 4), (4, 11)]
 
 
+def group(prompt: int, traces: int, length: int) -> dict[str, torch.Tensor]:
+    """Traces of one prompt that have no token in common."""
+    completion = torch.tensor([[0] * prompt + [1] * length] * traces)
+    ids = torch.arange(2, 2 + traces)[:, None].where(completion.bool(), 20)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "completion_mask": completion}
+
+
+def test_as_many_sides_share_a_row_as_is_cheapest(monkeypatch: pytest.MonkeyPatch) -> None:
+    spy, batch = Spy(MODELS["sdpa"]), group(8, 8, 4)
+    outputs(SharedPrefix(spy, prompt=8), batch)  # 7 in common, then 8 x 4: the last prompt token, and 3 of the trace
+    outputs(SharedPrefix(spy, prompt=8, width=8), batch)
+    monkeypatch.setattr("rlsf.training.shared_prefix._LONGEST", 38)
+    outputs(SharedPrefix(spy, prompt=8), batch)
+    monkeypatch.setattr("rlsf.training.shared_prefix._LONGEST", 14)
+    outputs(SharedPrefix(spy, prompt=8), batch)
+    assert spy.shapes == [(1, 39), (4, 15), (2, 23), (8, 12)]
+
+
+def test_what_cannot_be_joined_is_read_as_it_is() -> None:
+    """Rows with gaps, and rows that come with something else of each, such as images."""
+    spy, batch = Spy(MODELS["sdpa"]), group(8, 2, 4)
+    shared = SharedPrefix(spy, prompt=8)
+    shared(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        labels=batch["input_ids"],
+        fused_lm_head=True,
+        position_ids=torch.arange(12)[None],
+    )
+    batch["attention_mask"][1, 3] = 0
+    outputs(shared, batch)
+    assert spy.shapes == [(2, 12), (2, 12)]
+
+
 def test_who_can_share() -> None:
+    assert sharing(fused(), left_padded=True) is not None
     assert sharing(fused()) is not None
     assert sharing(fused("eager")) is not None
     assert sharing(fused(dtype=torch.bfloat16)) is not None

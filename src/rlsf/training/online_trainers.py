@@ -13,6 +13,7 @@ from rlsf.rewards.said import answer_said
 from rlsf.training.nft import NegativeAwareLoss
 from rlsf.training.observer import ROLLOUTS
 from rlsf.training.policy_statistics import PolicyStatistics
+from rlsf.training.prefix_sharing import SharedPrompts
 from rlsf.training.rollouts import SeededRollouts
 from rlsf.training.verification import MixedVerification
 from rlsf.training.vital_signs import vital_signs
@@ -52,13 +53,13 @@ class VitalSigns(_OnlineTrainer):
         return vital_signs([trace for trace, _ in everywhere], [answer for _, answer in everywhere])
 
 
-class OnlineGRPOTrainer(WholeCheckpoints, VitalSigns, SeededRollouts, PolicyStatistics, GRPOTrainer):
+class OnlineGRPOTrainer(WholeCheckpoints, VitalSigns, SeededRollouts, PolicyStatistics, SharedPrompts, GRPOTrainer):
     """GRPO (arXiv 2402.03300)."""
 
     section = "online"
 
 
-class OnlineRLOOTrainer(WholeCheckpoints, VitalSigns, SeededRollouts, PolicyStatistics, RLOOTrainer):
+class OnlineRLOOTrainer(WholeCheckpoints, VitalSigns, SeededRollouts, PolicyStatistics, SharedPrompts, RLOOTrainer):
     """RLOO (arXiv 2402.14740)."""
 
     section = "online"

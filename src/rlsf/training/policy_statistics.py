@@ -17,6 +17,7 @@ from rlsf.rewards.policy_reward import COLUMNS, PolicyReward, Temperature
 from rlsf.scoring import Scorer
 from rlsf.tokenstats import TokenStatistics
 from rlsf.training.cut_models import require_whole_models
+from rlsf.training.prefix_sharing import SharedPrompts
 
 if TYPE_CHECKING:
     _OnlineTrainer = Any  # whichever it is mixed into
@@ -77,9 +78,9 @@ class PolicyStatistics(_OnlineTrainer):
         return measured
 
 
-class SelfFeedbackGRPOTrainer(PolicyStatistics, GRPOTrainer):
+class SelfFeedbackGRPOTrainer(PolicyStatistics, SharedPrompts, GRPOTrainer):
     """TRL's GRPO trainer, whose reward functions may be ``PolicyReward``."""
 
 
-class SelfFeedbackRLOOTrainer(PolicyStatistics, RLOOTrainer):
+class SelfFeedbackRLOOTrainer(PolicyStatistics, SharedPrompts, RLOOTrainer):
     """TRL's RLOO trainer, whose reward functions may be ``PolicyReward``."""

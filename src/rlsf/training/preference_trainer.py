@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +20,18 @@ from rlsf.files import atomic_path
 from rlsf.linear import fast_linears
 from rlsf.training.checkpoints import out_of_room
 from rlsf.training.collator import PAIR_NUMBERS
-from rlsf.training.cut_models import is_cut
 from rlsf.training.distinct_traces import PromptAndTrace, Traces, distinct_traces
 from rlsf.training.examples_read import examples_read
 from rlsf.training.objective import Objective, PairLogprobs
 from rlsf.training.pairs import REJECTED_PROMPT
-from rlsf.training.shared_prefix import SharedPrefix, drops_out, sharing
+from rlsf.training.prefix_sharing import PrefixSharing
 from rlsf.training.whole_checkpoints import WholeCheckpoints
 
 REFERENCE = "reference.parquet"
 _DIGEST = b"rlsf.pairs"
 
 
-class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
+class PreferenceTrainer(WholeCheckpoints, PrefixSharing, DPOTrainer):
     """``DPOTrainer`` that trains on given token ids, minimises an ``Objective``, and saves whole checkpoints.
 
     ``objective=None`` keeps TRL's own loss, as its configuration says. ``pairs_digest`` identifies the data in the
@@ -141,21 +138,6 @@ class PreferenceTrainer(WholeCheckpoints, DPOTrainer):
         return super().compute_ref_log_probs(self._reader(model), inputs)
 
     # Loss
-
-    @cached_property
-    def _sharing(self) -> SharedPrefix | None:
-        # A balance of experts would count common tokens once; pieces of a model are not tried on one process alone.
-        return None if self.aux_loss_enabled or is_cut(self) else sharing(self.model)
-
-    @cached_property
-    def _dropping_out(self) -> bool:
-        return drops_out(self.model)
-
-    def _reader(self, model: Any) -> Any:
-        """``model``, which reads what the sides of a pair have in common once, where that gives the same numbers."""
-        if self._sharing is None or (model.training and self._dropping_out):
-            return model
-        return replace(self._sharing, model=model)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         if self.objective is None:
