@@ -182,7 +182,7 @@ def sharing(model: Any, *, left_padded: bool = False) -> SharedPrefix | None:
     window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     if kind not in ("sdpa", "eager") or layers or window or getattr(config, "attention_dropout", 0):
         return None
-    shared = SharedPrefix(model, eager=kind == "eager", width=_PER_WIDTH * config.hidden_size)
+    shared = SharedPrefix(model, eager=kind == "eager", width=_PER_WIDTH * getattr(config, "hidden_size", math.inf))
     training = model.training
     model.eval()
     try:
