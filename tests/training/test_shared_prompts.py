@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from online_runs import EXACT, Events, checkpoint, train
+from online_runs import EXACT, Events, Interrupted, checkpoint, train
+from test_online_resume import assert_same_weights
 from tiny_policy import tiny_model
 
 from rlsf.training.prefix_sharing import SharedPrompts
@@ -75,3 +76,15 @@ def test_a_policy_that_drops_out_reads_each_row(tmp_path: Path, monkeypatch: pyt
     spy = Shapes(monkeypatch, saving=float("-inf"))
     train(tmp_path, model=tiny_model(), max_steps=1, lora={"rank": 4, "dropout": 0.3})
     assert {rows for rows, _ in spy.shapes} == {16}
+
+
+def test_resumed_it_is_the_same_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy, events = Shapes(monkeypatch, saving=float("-inf")), Events()
+    train(tmp_path / "whole", record=events, save_every=2)
+    events.stop = 3
+    with pytest.raises(Interrupted):
+        train(tmp_path / "cut", record=events, save_every=2)
+    events.stop = None
+    train(tmp_path / "cut", record=events, save_every=2, resume=True)
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+    assert max(rows for rows, _ in spy.shapes) < 16
