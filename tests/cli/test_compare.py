@@ -106,6 +106,29 @@ def test_another_question_names_what_differs(compared: Path, fails: Fails) -> No
     assert "methods.rlsf-trace.training.beta: 0.1 -> 0.3" in line
 
 
+def test_a_cost_curve_measures_every_checkpoint(compared: Path, tmp_path: Path, fails: Fails) -> None:
+    folder = tmp_path / "curved"
+    command = ["compare", "--demo", "--curve", "--recipes", "rlsf,rlsf-online", "--seeds", "1", "--output", str(folder)]
+    assert execute([*command, *FEW]) == 0
+    found, plain = figures(folder), {one["recipe"]: one for one in figures(compared)["methods"]}
+    methods = {one["recipe"]: one for one in found["methods"]}
+    (only,) = methods["before"]["curves"]["0"]
+    assert only["generated_tokens"] == only["training_tokens"] == 0
+    for name in ("rlsf", "rlsf-online"):
+        start, *way, end = methods[name]["curves"]["0"]
+        assert start == only, "the model as given, measured by equal settings"
+        # Both steps are measured; the second is the end where its policy is kept.
+        assert [one["step"] for one in way] in ([1], [1, 2])
+        assert end == plain[name]["curves"]["0"][-1], "the same training, kept checkpoints and measuring aside"
+        assert start["generated_tokens"] < way[0]["generated_tokens"] <= end["generated_tokens"]
+        assert 0 < way[0]["training_tokens"] < end["training_tokens"]
+    assert methods["rlsf"]["curves"]["0"][1]["generated_tokens"] < methods["rlsf"]["spent"]["generated_tokens"] + 1
+    whole = (folder / "comparison.json").read_bytes()
+    assert execute(["compare", "--resume", "--output", str(folder)]) == 0
+    assert (folder / "comparison.json").read_bytes() == whole
+    assert "curve: False -> True" in fails("compare", "--output", compared, "--resume", "--curve")
+
+
 @pytest.mark.slow
 def test_figures_do_not_depend_on_how_many_runs_there_are_at_a_time(compared: Path, tmp_path: Path) -> None:
     arguments = ["--recipes", ",".join(METHODS), "--seeds", "2", "--workers", "1", "--output", str(tmp_path / "small")]

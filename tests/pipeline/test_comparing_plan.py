@@ -120,6 +120,33 @@ def test_a_plan_says_what_became_of_another_question(tmp_path: Path) -> None:
     folder.close()
 
 
+def test_for_a_curve_every_checkpoint_of_a_policy_is_kept() -> None:
+    names = ("rlsf", "rlsf-online", "rise-introspection", "rlsf-rm", "drr")
+    made = make_plan(names, (0,), lambda _: DATA, {"online": {"save_every": 24}}, curve=True)
+    assert made.settings == {"online.save_every": "24"}, "what was said, and nothing else"
+    of = made.methods
+    assert of["rlsf"].training.keep_checkpoints == "all"
+    assert of["rlsf"].online is None
+    for name in ("rlsf-online", "rlsf-rm"):
+        online = of[name].online
+        assert online is not None
+        assert online.keep_checkpoints == "all"
+    assert of["rlsf-rm"].reward_model is not None
+    assert of["rlsf-rm"].reward_model.keep_checkpoints == 2
+    introspection = of["rise-introspection"].introspection
+    assert introspection is not None
+    assert introspection.training.keep_checkpoints == "all"
+    few = make_plan(["rlsf"], (0,), lambda _: DATA, {"training": {"keep_checkpoints": 5}}, curve=True)
+    assert few.methods["rlsf"].training.keep_checkpoints == 5
+
+
+def test_a_plan_without_a_word_of_curves_is_one_without() -> None:
+    made = plan("rlsf")
+    old = {key: value for key, value in made.content().items() if key != "curve"}
+    assert made.changed(old) == []
+    assert make_plan(["rlsf"], (0,), lambda _: DATA, {}, curve=True).changed(made.content()) == ["curve: False -> True"]
+
+
 def seeded(name: str, seed: int = 0, **overrides: Any) -> Recipe:
     return plan(name, **overrides).methods[name].model_copy(update={"seed": seed})
 

@@ -49,6 +49,8 @@ class CompareOptions:
     """How many seeds (3: 0, 1 and 2), or which (0,5). By default 3."""
     budget: str | None = None
     """Caps of what each run may spend on learning: generated-tokens=200000,training-tokens=300000, or one of them."""
+    curve: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    """Keep every checkpoint of every run and measure it on the held-out questions: accuracy by cost on the way."""
 
     @property
     def names_data(self) -> bool:
@@ -152,8 +154,10 @@ def plan_of(what: CompareOptions, overrides: tuple[str, ...], folder: Comparison
     seeds = chosen_seeds(what.seeds or "3") if what.seeds or kept is None else kept["seeds"]
     base, said = _base(what, folder, kept), parse_overrides(overrides)
     if kept is not None:
-        return make_plan(names, seeds, base, said, settings=kept["settings"], command=kept["command"])
-    return make_plan(names, seeds, base, said, command=shlex.join(("rlsf", "compare", *what.arguments(), *overrides)))
+        curve = what.curve or kept.get("curve", False)
+        return make_plan(names, seeds, base, said, settings=kept["settings"], command=kept["command"], curve=curve)
+    command = shlex.join(("rlsf", "compare", *what.arguments(), *overrides))
+    return make_plan(names, seeds, base, said, command=command, curve=what.curve)
 
 
 def _base(what: CompareOptions, folder: ComparisonFolder, kept: Layer | None) -> Callable[[str], Layer]:

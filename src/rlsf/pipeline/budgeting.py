@@ -52,15 +52,20 @@ def folders(run: Run, part: str) -> tuple[Path, ...]:
     return folder.traces(round_), folder.checkpoints(round_)
 
 
+def spent_before(run: Run, part: str, done: Iterable[Path] = ()) -> Spent:
+    """What the parts before this one took, and its own stages in the folders ``done``."""
+    order = parts(run.recipe)
+    before = [folder for earlier in order[: order.index(part)] for folder in folders(run, earlier)]
+    return sum(map(of_stages, [*before, *done]), Spent())
+
+
 def allowance(run: Run, part: str, done: Iterable[Path] = ()) -> Allowance:
     """What a part may still take once its stages in the folders ``done`` have been paid for.
 
     The first p of P parts may take p/P of a cap together: what one leaves, the next may use.
     """
     budget, order = run.recipe.budget, parts(run.recipe)
-    place = order.index(part)
-    before = [folder for earlier in order[:place] for folder in folders(run, earlier)]
-    spent = sum(map(of_stages, [*before, *done]), Spent())
+    place, spent = order.index(part), spent_before(run, part, done)
 
     def left(cap: int | None, taken: int) -> int | None:
         return None if cap is None else max(0, cap * (place + 1) // len(order) - taken)

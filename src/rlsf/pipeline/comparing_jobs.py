@@ -24,13 +24,15 @@ Stages = Literal["all", "measure", "sample"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """One piece of work: some stages of a run. ``lenders``: folders of earlier pieces whose traces it begins with."""
+    """One piece of work: some stages of a run. ``lenders``: folders of earlier pieces whose traces it begins with;
+    ``curve``: whether every checkpoint is measured as well."""
 
     name: str
     recipe: Recipe
     folder: Path
     stages: Stages = "all"
     lenders: tuple[Path, ...] = ()
+    curve: bool = False
 
 
 def jobs_of(plan: Plan, folder: ComparisonFolder) -> list[Job]:
@@ -51,6 +53,7 @@ def jobs_of(plan: Plan, folder: ComparisonFolder) -> list[Job]:
             recipe,
             folder.run(name, recipe.seed),
             lenders=tuple(lending[key].folder for key in _keys(recipe) if key in lending),
+            curve=plan.curve,
         )
         for name, recipe in seeded
     ]
@@ -86,6 +89,7 @@ def _shared(seeded: list[tuple[str, Recipe]], folder: ComparisonFolder) -> Itera
 
 def carry_out(job: Job, progress: ProgressDisplay, *, alone: bool) -> None:
     """Do a piece of work, or what is left of it. ``alone``: this process samples by itself, without workers."""
+    from rlsf.pipeline.curve import measure_curve
     from rlsf.pipeline.preflight import preflight
     from rlsf.pipeline.reporting import report_stage
     from rlsf.pipeline.run import evaluate_all, run_all, sample_round
@@ -103,3 +107,5 @@ def carry_out(job: Job, progress: ProgressDisplay, *, alone: bool) -> None:
             sample_round(run, 1)
         else:
             run_all(run)
+            if job.curve:
+                measure_curve(run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 
 from rlsf.evaluation.comparing import MethodOutcomes
 from rlsf.evaluation.comparison_schema import Asked
-from rlsf.evaluation.outcomes import Outcome, table_to_outcomes
 from rlsf.pipeline.comparing_folder import ComparisonFolder, Ended
 from rlsf.pipeline.comparing_plan import BEFORE, Plan, mode_of
-from rlsf.pipeline.evaluation import OUTCOMES
+from rlsf.pipeline.curve import read_curve
+from rlsf.pipeline.evaluation import read_outcomes
 from rlsf.pipeline.folder import RunFolder
 from rlsf.pipeline.shards import shard_paths
 from rlsf.pipeline.spent import read_spent
@@ -53,13 +53,9 @@ def _method(
         else {seed: read_outcomes(of_seed, "before") for seed, of_seed in done.items()},
         entropy={seed: value for seed, value in entropies.items() if value is not None} if measured else None,
         spent={seed: asdict(read_spent(of_seed)) for seed, of_seed in done.items()},
+        curve={seed: points for seed, of_seed in done.items() if (points := read_curve(of_seed))},
         failed=failed,
     )
-
-
-def read_outcomes(run: RunFolder, phase: str) -> Sequence[Outcome]:
-    """What a run measured of a policy, in all decoding modes."""
-    return table_to_outcomes(pq.read_table(run.evaluation(phase) / OUTCOMES))
 
 
 def mean_entropy(traces: Path) -> float | None:

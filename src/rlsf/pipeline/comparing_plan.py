@@ -20,6 +20,12 @@ from rlsf.recipes.resolve import Layer, differences, flatten, merge, resolve
 BEFORE = "before"
 #: The recipe whose way of asking and reading the model as given is measured by.
 MEASURES = "rlsf"
+#: In every section that trains a policy; not of reward models, which no question is asked.
+_EVERY_CHECKPOINT: Layer = {
+    "training": {"keep_checkpoints": "all"},
+    "online": {"keep_checkpoints": "all"},
+    "introspection": {"training": {"keep_checkpoints": "all"}},
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +38,8 @@ class Plan:
     settings: Mapping[str, str]
     """What was set for all methods, by key of the recipe."""
     command: str = ""
+    curve: bool = False
+    """Whether every checkpoint of the runs is measured, for their cost curves."""
 
     def content(self) -> dict[str, Any]:
         """``comparison.yaml``; a plan with the same content makes the same runs."""
@@ -40,14 +48,15 @@ class Plan:
             "settings": dict(self.settings),
             "recipes": list(self.methods),
             "seeds": list(self.seeds),
+            "curve": self.curve,
             "start": self.start.model_dump(mode="json"),
             "methods": {name: recipe.model_dump(mode="json") for name, recipe in self.methods.items()},
         }
 
     def changed(self, content: Mapping[str, Any]) -> list[str]:
         """``key: old -> new`` where the plan that was kept as ``content`` is another one."""
-        mine = self.content()
-        asked = differences(*({key: one[key] for key in ("recipes", "seeds")} for one in (content, mine)))
+        mine, content = self.content(), {"curve": False, **content}
+        asked = differences(*({key: one[key] for key in ("recipes", "seeds", "curve")} for one in (content, mine)))
         if asked:
             return asked
         decisive = [{key: one[key] for key in ("start", "methods")} for one in (content, mine)]
@@ -67,11 +76,13 @@ def make_plan(
     *,
     settings: Mapping[str, str] | None = None,
     command: str = "",
+    curve: bool = False,
 ) -> Plan:
     """The methods called ``names``, each the shipped recipe under its ``base`` and under ``overrides``.
 
-    Overrides of a section that a recipe has set to null do not reach it. Raises ``InputError`` for a recipe without a
-    policy, for an override that reaches none, and for settings that do not go together, each with its recipe.
+    Overrides of a section that a recipe has set to null do not reach it. For a ``curve`` all checkpoints of a policy
+    are kept, unless something else is said of them. Raises ``InputError`` for a recipe without a policy, for an
+    override that reaches none, and for settings that do not go together, each with its recipe.
     """
     for key, instead in (("seed", "--seeds"), ("recipe", "--recipes")):
         if key in overrides:
@@ -81,7 +92,8 @@ def make_plan(
         bare = resolve(name, None, base(name))
         fitting = fitting_overrides(overrides, bare)
         reached |= {key for key, _ in flatten(fitting)}
-        methods[name] = _resolved(name, merge(base(name), fitting))
+        kept = fitting_overrides(_EVERY_CHECKPOINT, bare) if curve else {}
+        methods[name] = _resolved(name, merge(kept, merge(base(name), fitting)))
         require_policy(name, methods[name])
     for key, _ in flatten(overrides):
         if key and key not in reached:
@@ -90,7 +102,7 @@ def make_plan(
         MEASURES, merge(base(BEFORE), fitting_overrides(overrides, resolve(MEASURES, None, base(BEFORE))))
     )
     said = {key: str(value) for key, value in flatten(overrides) if key} if settings is None else settings
-    return Plan(methods, start.model_copy(update={"prompts": PromptConfig()}), tuple(seeds), said, command)
+    return Plan(methods, start.model_copy(update={"prompts": PromptConfig()}), tuple(seeds), said, command, curve)
 
 
 def _resolved(name: str, layer: Layer) -> Recipe:

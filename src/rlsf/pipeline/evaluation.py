@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,11 +19,13 @@ from rlsf.evaluation import (
     summarise_turns,
     table_to_outcomes,
 )
+from rlsf.evaluation.outcomes import Outcome
 from rlsf.files import ListDigest, write_json
 from rlsf.models.config import ModelConfig
 from rlsf.pipeline.calibrated import add_calibrated
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.dialogues import Dialogues, evaluation_dialogues
+from rlsf.pipeline.folder import RunFolder
 from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.metrics import spends
 from rlsf.pipeline.ranking import confidences
@@ -33,6 +34,8 @@ from rlsf.pipeline.sampling import read_traces, require_answers, sample_stage
 from rlsf.pipeline.served import require_served_signal
 from rlsf.pipeline.table_file import writing_rows
 from rlsf.prompts.prompt import Prompt
+from rlsf.recipes.recipe import Recipe
+from rlsf.sampling.config import SamplingConfig
 from rlsf.sampling.randomness import derived_seed
 
 OUTCOMES = "outcomes.parquet"
@@ -47,9 +50,7 @@ def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
     recipe, questions = run.recipe, run.questions
     require_served_signal(model, recipe.signal)
     seed = derived_seed(recipe.seed, "evaluate")
-    # Greedy decoding is the first CoT-decoding branch, so one sampling serves every decoding mode, whatever the
-    # recipe learns from.
-    sampling = recipe.sampling.model_copy(update={"strategy": "cot_decoding", "continuation": "greedy"})
+    sampling = evaluation_sampling(recipe)
     title = f"evaluate {phase}"
     sampled = sample_stage(run, title, model, questions, folder / "traces", seed, sampling)
     if phase == "before":  # a policy that training has silenced is a finding: it is measured as it is
@@ -73,6 +74,19 @@ def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
     manifest = Manifest("evaluate", inputs, {"questions": len(questions), "outcomes": outcomes})
     manifest.write(folder)
     return manifest
+
+
+def evaluation_sampling(recipe: Recipe) -> SamplingConfig:
+    """How questions are asked, whatever the recipe learns from.
+
+    Greedy decoding is the first CoT-decoding branch, so one sampling serves every decoding mode.
+    """
+    return recipe.sampling.model_copy(update={"strategy": "cot_decoding", "continuation": "greedy"})
+
+
+def read_outcomes(run: RunFolder, phase: str) -> list[Outcome]:
+    """What a run measured of a policy, in all decoding modes."""
+    return table_to_outcomes(pq.read_table(run.evaluation(phase) / OUTCOMES))
 
 
 def _gold_digest(questions: Iterable[Prompt]) -> str:
@@ -115,9 +129,8 @@ def _write_outcomes(
 
 def summary_stage(run: Run) -> dict[str, Any]:
     """Write ``evaluation/summary.json`` from the outcomes before and, where there are any, after."""
-    before = table_to_outcomes(pq.read_table(run.folder.evaluation("before") / OUTCOMES))
-    after_file: Path = run.folder.evaluation("after") / OUTCOMES
-    after = table_to_outcomes(pq.read_table(after_file)) if after_file.exists() else None
+    before = read_outcomes(run.folder, "before")
+    after = read_outcomes(run.folder, "after") if (run.folder.evaluation("after") / OUTCOMES).exists() else None
     summary = summarise(before, after, run.recipe.evaluation, run.recipe.signal, run.recipe.seed)
     add_calibrated(run, summary, {"before": before, **({} if after is None else {"after": after})})
     write_json(run.folder.summary_file, summary)

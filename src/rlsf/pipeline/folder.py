@@ -10,7 +10,7 @@ checkpoints/round-1/  checkpoints/warm-up/  checkpoints/reward-model/  checkpoin
 records/records.parquet  manifest.json
 reward_model/  acceptance/
 policy/
-evaluation/before/  evaluation/after/  evaluation/summary.json
+evaluation/before/  evaluation/after/  evaluation/summary.json  evaluation/curve.json
 report.html
 """
 
@@ -123,6 +123,11 @@ class RunFolder(OwnedFolder):
     @property
     def summary_file(self) -> Path:
         return self.path / "evaluation" / "summary.json"
+
+    @property
+    def curve_file(self) -> Path:
+        """The cost curve, where a comparison asked for one."""
+        return self.path / "evaluation" / "curve.json"
 
     @property
     def report_file(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -82,15 +82,25 @@ def _of_training(counts: Mapping[str, Any]) -> Spent:
 def _of_checkpoints(folder: Path) -> Spent:
     """Of the last checkpoint, which a resumed training goes on from."""
     steps = {int(path.parent.name.removeprefix("checkpoint-")): path for path in folder.glob(f"checkpoint-*/{SPENT}")}
-    last = max(steps, default=0)
-    return _of_training({**read_json(steps[last]), "steps": last}) if steps else Spent()
+    return of_checkpoint(folder, max(steps)) if steps else Spent()
+
+
+def of_checkpoint(folder: Path, step: int) -> Spent:
+    """What a training in ``folder`` had spent by the checkpoint of a step, which there is."""
+    return _of_training({**read_json(folder / f"checkpoint-{step}" / SPENT), "steps": step})
+
+
+def logged(log: Path) -> list[dict[str, Any]]:
+    """Every line of ``metrics.jsonl``, those that a resumed run wrote again included."""
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def seconds_of(events: Iterable[Mapping[str, Any]], purpose: Purpose) -> float:
+    """The seconds that lines of the log say were spent for a purpose."""
+    return math.fsum(event.get(f"{purpose}_seconds") or 0.0 for event in events)
 
 
 def _seconds(log: Path) -> dict[str, float]:
-    """Over every line, those that a resumed run wrote again included."""
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
-    events = [json.loads(line) for line in lines if line.endswith("\n")]
-    return {
-        f"seconds_{purpose}": math.fsum(event.get(f"{purpose}_seconds") or 0.0 for event in events)
-        for purpose in get_args(Purpose)
-    }
+    events = logged(log)
+    return {f"seconds_{purpose}": seconds_of(events, purpose) for purpose in get_args(Purpose)}

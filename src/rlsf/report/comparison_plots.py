@@ -154,19 +154,16 @@ def _unit_square(axes: Axes) -> None:
 
 
 def cost_plot(rows: Sequence[Row], name: str) -> str:
-    """Accuracy over tokens generated and trained on: a thin line a run, a mark at each method's mean end."""
+    """Accuracy over tokens generated and trained on: a line a method, with a mark at its end, both means over runs."""
     shown = [row for row in rows if any(row.method.curves.values())]
     with house_style():
         figure = Figure(figsize=(10.6, 5.4))
         axes = figure.add_axes((0.065, 0.105, 0.92, 0.88))
         ends = []
         for row in shown:
-            colour = MARKS[row.method.kind][1]
-            style: dict[str, Any] = {"color": colour, "linewidth": 1, "alpha": 0.45}
-            for curve in row.method.curves.values():
-                if len(curve) > 1:
-                    axes.plot([_tokens(one) for one in curve], [100 * one.accuracy for one in curve], **style)
-            ends.append((row.method, _mean_end(row.method)))
+            colour, end = MARKS[row.method.kind][1], _mean_of([curve[-1] for curve in _curves(row.method)])
+            _draw_way(axes, mean_way(row.method), end, colour)
+            ends.append((row.method, end))
         for method, end in ends:
             _mark(axes, method.kind, *end)
         axes.margins(0.06)
@@ -184,6 +181,27 @@ def _tokens(point: CostPoint) -> float:
     return (point.generated_tokens + point.training_tokens) / 1000
 
 
-def _mean_end(method: MethodSummary) -> tuple[float, float]:
-    ends = [curve[-1] for curve in method.curves.values() if curve]
-    return float(np.mean([_tokens(one) for one in ends])), float(np.mean([100 * one.accuracy for one in ends]))
+def _draw_way(axes: Axes, way: Sequence[tuple[float, float]], end: tuple[float, float], colour: str) -> None:
+    """The line to an end, dotted from the last checkpoint to an earlier one's accuracy where that was kept."""
+    if not way:
+        return
+    style: dict[str, Any] = {"color": colour, "linewidth": 1.2, "alpha": 0.7}
+    chosen = way[-1][0] == end[0]  # nothing was spent in between
+    axes.plot(*zip(*(way if chosen else [*way, end]), strict=True), marker=".", markersize=4, **style)
+    if chosen:
+        axes.plot(*zip(way[-1], end, strict=True), linestyle=":", **style)
+
+
+def mean_way(method: MethodSummary) -> list[tuple[float, float]]:
+    """Thousands of tokens and accuracy in per cent on the way to the end: means over runs, at steps that all have."""
+    ways = [{one.step: one for one in curve[:-1]} for curve in _curves(method)]
+    steps = sorted(set[int].intersection(*map(set, ways)))
+    return [_mean_of([way[step] for way in ways]) for step in steps]
+
+
+def _curves(method: MethodSummary) -> list[Sequence[CostPoint]]:
+    return [curve for curve in method.curves.values() if curve]
+
+
+def _mean_of(points: Sequence[CostPoint]) -> tuple[float, float]:
+    return float(np.mean([_tokens(one) for one in points])), float(np.mean([100 * one.accuracy for one in points]))

@@ -27,7 +27,6 @@ def common_options(model: PreTrainedModel, folder: Path, seed: int) -> dict[str,
     return {
         "output_dir": str(folder),
         "save_strategy": "steps",
-        "save_total_limit": 2,
         "seed": seed % 2**32,
         "use_cpu": model.device.type == "cpu",
         "gradient_checkpointing": model.num_parameters() >= _LARGE_MODEL,
@@ -38,6 +37,11 @@ def common_options(model: PreTrainedModel, folder: Path, seed: int) -> dict[str,
         "dataloader_pin_memory": False,
         **_precision(model),
     }
+
+
+def checkpoints_kept(kept: int | Literal["all"]) -> dict[str, int | None]:
+    """How many checkpoints stay, as an option of a trainer."""
+    return {"save_total_limit": None if kept == "all" else kept}
 
 
 def process_count(model: PreTrainedModel) -> int:
@@ -64,6 +68,7 @@ def passes(config: PassesSection, processes: int) -> dict[str, Any]:
         "per_device_train_batch_size": device_batch,
         "gradient_accumulation_steps": local // device_batch,
         "save_steps": config.save_every,
+        **checkpoints_kept(config.keep_checkpoints),
     }
 
 

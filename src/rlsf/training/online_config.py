@@ -77,6 +77,8 @@ class OnlineConfig(Section):
     """Optimiser steps; overrides ``epochs``."""
     save_every: int = Field(default=20, ge=1)
     """Optimiser steps between checkpoints."""
+    keep_checkpoints: Annotated[int, Field(ge=1)] | Literal["all"] = 2
+    """How many of the last checkpoints stay; that of the step to keep stays besides. ``all``: every one."""
     lora: LoraSection | None = None
     """None trains all weights."""
     warm_up: WarmUpConfig = WarmUpConfig()

@@ -12,7 +12,13 @@ from trl.trainer.rloo_config import RLOOConfig
 
 from rlsf.errors import InputError
 from rlsf.sampling.config import SamplingConfig
-from rlsf.training.common_options import check_names, common_options, learning_rate, make_arguments
+from rlsf.training.common_options import (
+    check_names,
+    checkpoints_kept,
+    common_options,
+    learning_rate,
+    make_arguments,
+)
 from rlsf.training.online_config import OnlineConfig
 
 #: What would go past our own sampling, or ask rewards for rows that we do not have.
@@ -63,6 +69,7 @@ def online_arguments(
         "beta": config.beta,
         "reward_weights": weights,
         "save_steps": config.save_every,
+        **checkpoints_kept(config.keep_checkpoints),
         "model_init_kwargs": dict(reference) or None,
         "remove_unused_columns": False,
     }

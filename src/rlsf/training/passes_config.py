@@ -32,6 +32,8 @@ class PassesSection(Section):
     """Examples per forward pass; gradients accumulate up to ``batch_size``. None: the whole batch."""
     save_every: int = Field(default=50, ge=1)
     """Optimiser steps between checkpoints."""
+    keep_checkpoints: Annotated[int, Field(ge=1)] | Literal["all"] = 2
+    """How many of the last checkpoints stay; that of the step to keep stays besides. ``all``: every one."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Options passed untouched to the configuration of the trainer underneath; they win over every other key."""
 

@@ -72,7 +72,8 @@ class WholeCheckpoints(_Trainer):
             finally:
                 self._staging = None
         held = set() if self.selection is None else self.selection.steps_to_hold
-        prune_checkpoints(self.folder, keep=self.args.save_total_limit or 2, protected=held)
+        if self.args.save_total_limit:  # transformers takes none, and 0, for all
+            prune_checkpoints(self.folder, keep=self.args.save_total_limit, protected=held)
         self.accelerator.wait_for_everyone()
 
     def _save_beside_the_first_process(self, model: Any, trial: Any) -> None:
