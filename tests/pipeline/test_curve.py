@@ -189,3 +189,38 @@ def test_all_checkpoints_stay_and_the_policy_is_the_same(
 def test_without_a_policy_there_is_no_curve(small_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     measure_curve(Run(small_recipe(), RunFolder(tmp_path)))
     assert read_curve(RunFolder(tmp_path)) == []
+
+
+def test_where_a_form_is_taught_the_start_is_the_policy_that_was_taught_it(
+    small_online: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    run = Run(small_online("online.warm_up.steps=3", name="rlcr"), RunFolder(tmp_path))
+    assert curve._spent_at_start(run) == Spent()
+    sampled(run.folder.warm_up / "traces", 19)
+    Manifest("warm up", {}, {"steps": 3, "training_tokens": 60}).write(run.folder.warm_up)
+    lines: list[dict[str, Any]] = [
+        {"event": "sampling", "phase": "sample for the form", "learning_seconds": 2.0},
+        {"event": "time", "phase": "learning", "learning_seconds": 4.0},
+        {"event": "sampling", "phase": "evaluate before", "measuring_seconds": 8.0},
+        {"event": "training", "round": 1, "step": 1, "learning_seconds": 16.0},
+    ]
+    for line in lines:
+        run.metrics.record(line)
+    taught = Spent(20, 60, optimiser_steps=3, completions=2, seconds_learning=6)
+    assert curve._spent_at_start(run) == taught
+    checkpoint(run.folder.checkpoints(1), 1, generated_tokens=400, training_tokens=500)
+    assert spent_by(run, 1, 1) == Spent(420, 560, optimiser_steps=4, completions=2, seconds_learning=22)
+
+
+def test_adapters_learned_online_are_asked_too(
+    small_online: Callable[..., Recipe], open_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    kept = ("online.keep_checkpoints=all", "online.guard.enabled=false", "online.lora={rank: 2}")
+    with open_run(small_online(*kept, "online.learning_rate=1e-3"), tmp_path / "run") as run:
+        run_all(run)
+        measure_curve(run)
+    content = read_json(run.folder.curve_file)
+    assert [one["step"] for one in content["checkpoints"]] == [2, 4]
+    last = content["checkpoints"][-1]
+    assert {**last, "seconds": 0} == pytest.approx({**content["end"], "seconds": 0})
+    assert last["accuracy"] == accuracy(run.folder, "after")
