@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small_settings import SMALL, SMALL_ONLINE, on_bundled_model
 
 from rlsf.demo.settings import demo_settings
 from rlsf.pipeline.context import Run
@@ -13,39 +14,11 @@ from rlsf.pipeline.folder import RunFolder
 from rlsf.recipes import Recipe, resolve
 from rlsf.recipes.resolve import merge, parse_overrides
 
-#: What every small run has.
-FEW = {
-    "sampling": {"branches": 6, "max_new_tokens": 64, "workers": 1, "shard_prompts": 8},
-    "evaluation": {"bootstrap": 100},
-}
-SMALL = {
-    **FEW,
-    "ranking": {"threshold": 0.0},
-    "training": {
-        "max_steps": 6,
-        "batch_size": 4,
-        "save_every": 2,
-        "learning_rate": 1e-4,
-        "selection": {"prompts": 4, "every": 3},
-    },
-}
-SMALL_ONLINE = {
-    **FEW,
-    "online": {
-        "max_steps": 4,
-        "prompts_per_step": 2,
-        "num_generations": 4,
-        "max_completion_length": 48,
-        "save_every": 2,
-        "guard": {"prompts": 4, "every": 2},
-    },
-}
-
 
 @pytest.fixture
 def small_recipe(demo_data: tuple[Path, Path]) -> Callable[..., Recipe]:
     """A function from dotted overrides to a small recipe on the bundled model."""
-    data = _on_bundled_model(*demo_data)
+    data = on_bundled_model(*demo_data)
 
     def build(*overrides: str, name: str = "rlsf-trace") -> Recipe:
         return resolve(name, None, merge(merge(SMALL, data), parse_overrides(overrides)))
@@ -64,23 +37,13 @@ def labelled_data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
 @pytest.fixture(scope="session")
 def small_online(labelled_data: tuple[Path, Path]) -> Callable[..., Recipe]:
     """A function from dotted overrides to a small recipe that learns online, as the demo sets it up."""
-    data = _on_bundled_model(*labelled_data)
+    data = on_bundled_model(*labelled_data)
 
     def build(*overrides: str, name: str = "rlif-self-certainty") -> Recipe:
         settings = merge(merge(demo_settings(name), SMALL_ONLINE), data)
         return resolve(name, None, merge(settings, parse_overrides(overrides)))
 
     return build
-
-
-def _on_bundled_model(questions: Path, test: Path) -> dict[str, dict[str, str]]:
-    from rlsf.demo import MODEL_DIR
-
-    return {
-        "model": {"path": str(MODEL_DIR)},
-        "prompts": {"path": str(questions)},
-        "evaluation_data": {"path": str(test)},
-    }
 
 
 @pytest.fixture(scope="session")

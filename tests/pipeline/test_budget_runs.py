@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from run_files import manifest, rows, weights
+from small_settings import SMALL, SMALL_ONLINE, on_bundled_model
 
 from rlsf.demo.settings import demo_settings
 from rlsf.errors import InputError
@@ -47,12 +48,11 @@ KINDS: dict[str, tuple[str, tuple[str, ...], dict[str, int]]] = {
 @pytest.fixture(scope="module")
 def built(labelled_data: tuple[Path, Path]) -> Build:
     """A function from the name of a kind, overrides and caps to its small recipe on the bundled model."""
-    from conftest import SMALL, SMALL_ONLINE, _on_bundled_model
 
     def build(kind: str, *overrides: str, caps: Mapping[str, int] | None = None) -> Recipe:
         name, own, usual = KINDS[kind]
         small = SMALL if resolve(name).online is None else SMALL_ONLINE
-        settings = merge(merge(demo_settings(name), small), _on_bundled_model(*labelled_data))
+        settings = merge(merge(demo_settings(name), small), on_bundled_model(*labelled_data))
         layer = merge(settings, parse_overrides([*own, *overrides]))
         return resolve(name, None, merge(layer, {"budget": dict(usual if caps is None else caps)}))
 

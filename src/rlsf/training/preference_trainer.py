@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from accelerate.utils import gather_object
@@ -81,7 +82,9 @@ class PreferenceTrainer(WholeCheckpoints, PrefixSharing, DPOTrainer):
                 with out_of_room(self.folder), atomic_path(path) as partial:
                     pq.write_table(reference.replace_schema_metadata({_DIGEST: self.pairs_digest}), partial)
         self.accelerator.wait_for_everyone()
-        return concatenate_datasets([dataset, Dataset(InMemoryTable(reference))], axis=1)
+        # Nulls would stop the collator, since accelerate collates a batch more than is used.
+        columns = {name: pc.fill_null(reference[name], np.nan) for name in reference.column_names}
+        return concatenate_datasets([dataset, Dataset(InMemoryTable(pa.table(columns)))], axis=1)
 
     def _stored_reference(self, path: Path, read: np.ndarray) -> pa.Table | None:
         if not path.exists():
@@ -91,7 +94,7 @@ class PreferenceTrainer(WholeCheckpoints, PrefixSharing, DPOTrainer):
             raise InputError(
                 f"{path} belongs to other preference pairs: train into a new --output, or delete {self.folder}"
             )
-        if np.isnan(table[0].to_numpy()[read]).any():
+        if table[0].take(read).null_count:
             raise InputError(
                 f"{path} lacks pairs that training would read now, in more or other steps: leave the number of steps,"
                 f" the batches and the seed as they were, train into a new --output, or delete {self.folder}"
@@ -99,15 +102,13 @@ class PreferenceTrainer(WholeCheckpoints, PrefixSharing, DPOTrainer):
         return table
 
     def _reference_table(self, dataset: Dataset, read: np.ndarray, batch_size: int) -> pa.Table:
-        """A row for each pair; not a number where it is not among those ``read``, so that its loss would be none.
-
-        Nulls would stop the collator: accelerate collates a batch more than is used.
-        """
+        """A row for each pair, null where it is not among those ``read``."""
         sides, distinct = distinct_traces(dataset, read)
         logprobs = self._reference_logprobs(distinct, batch_size)
-        values = np.full((2, len(dataset)), np.nan, np.float32)
-        values[:, read] = logprobs[sides]
-        return pa.table(dict(zip(("ref_chosen_logps", "ref_rejected_logps"), values, strict=True)))
+        values, unread = np.zeros((2, len(dataset)), np.float32), np.ones(len(dataset), bool)
+        values[:, read], unread[read] = logprobs[sides], False
+        columns = (pa.array(side, mask=unread) for side in values)
+        return pa.table(dict(zip(("ref_chosen_logps", "ref_rejected_logps"), columns, strict=True)))
 
     def _reference_logprobs(self, traces: Traces, batch_size: int) -> np.ndarray:
         """Summed log-probability (nats) of each trace given its prompt under the reference policy.
