@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from _shared import machine
+from rlsf.sampling.pool import available_cores
 
 #: Header and rows.
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
@@ -19,8 +20,8 @@ def write_tables(page: Path, tables: Mapping[str, Table], took: str = "") -> Non
     Raises ``ValueError`` for a page without these marks.
     """
     known, text = machine(), page.read_text(encoding="utf-8")
-    made = f"Two cores, {known['processor']}, torch {known['torch']}, transformers {known['transformers']}."
-    made = f"{made} {took}".rstrip()
+    versions = f"torch {known['torch']}, transformers {known['transformers']}"
+    made = f"{available_cores()} cores, {known['processor']}, {versions}. {took}".rstrip()
     for name, (header, rows) in tables.items():
         start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         before, opened, rest = text.partition(start)

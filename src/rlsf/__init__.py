@@ -6,14 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlsf.pipeline.library import run
+    from rlsf.pipeline.loop import run
     from rlsf.scoring import Scorer
 
 __all__ = ["Scorer", "__version__", "run"]
 __version__ = "0.1.0"
 
 #: Where the names live that need more than the standard library.
-_HOMES = {"Scorer": "rlsf.scoring", "run": "rlsf.pipeline.library"}
+_HOMES = {"Scorer": "rlsf.scoring", "run": "rlsf.pipeline.loop"}
 
 
 def __getattr__(name: str) -> Any:

@@ -57,6 +57,11 @@ class Trace:
         return f"{self.prompt_id}#{self.index}"
 
     @property
+    def answer_text(self) -> str | None:
+        """The answer as it is written, None where there is none."""
+        return self.answer.text if self.answer else None
+
+    @property
     def truncated(self) -> bool:
         """Whether the token budget cut the trace."""
         return self.finish_reason == "length"

@@ -13,7 +13,8 @@ from rlsf.evaluation.comparison_schema import Asked, Comparison
 from rlsf.report.comparison import ACCURACY, BRIER, ECE
 from rlsf.report.comparison_matrix import matrices
 from rlsf.report.comparison_page import render_comparison, write_comparison_page
-from rlsf.report.comparison_view import finding, groups, pair, probability, rows, verdict
+from rlsf.report.comparison_view import finding, groups, pair, rows, verdict
+from rlsf.report.format import probability
 
 
 @pytest.fixture(scope="module")

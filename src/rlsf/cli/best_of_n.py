@@ -16,6 +16,7 @@ from rich.table import Table
 from rlsf.cli.interrupt import resumed_by
 from rlsf.cli.options import Overrides, RecipeOptions, Workers
 from rlsf.cli.run import print_recipe
+from rlsf.cli.width import wide_enough
 from rlsf.errors import InputError
 from rlsf.files import read_json
 from rlsf.pipeline.best_of_n_config import BestOfNConfig, SampleColumns, own_defaults, require_meaning
@@ -125,9 +126,7 @@ def _show(manifest: Manifest, folder: BestOfNFolder) -> None:
         lines.append(f"{found['undecided']:,} answers could not be graded in time and count as wrong")
     _say(console, lines)
     if found["labelled"]:
-        # A file or a pipe has no width to keep to, and Rich takes it for a narrow terminal.
-        wide = console if console.is_terminal else Console(width=max(console.width, 120))
-        wide.print(_table(read_json(folder.selection / CURVES)))
+        wide_enough(console, 120).print(_table(read_json(folder.selection / CURVES)))
         _say(console, [f"curves  {folder.selection / CURVES}"])
     else:
         _say(console, ["no gold answers: nothing was measured"])

@@ -16,6 +16,7 @@ from rich.table import Table
 from rlsf.cli.demo import data_layer
 from rlsf.cli.interrupt import resumed_by
 from rlsf.cli.options import RecipeOptions
+from rlsf.cli.width import wide_enough
 from rlsf.errors import InputError, near_names
 from rlsf.recipes.resolve import Layer, merge, parse_overrides, resolve
 from rlsf.training.budget_config import BudgetConfig
@@ -197,9 +198,7 @@ def _show(comparison: Comparison, folder: ComparisonFolder, console: Console) ->
     """The table, and where everything is."""
     from rlsf.report.comparison_table import comparison_table
 
-    # A file or a pipe has no width to keep to, and Rich takes it for a narrow terminal.
-    wide = console if console.is_terminal else Console(width=200)
-    wide.print(comparison_table(comparison))
+    wide_enough(console, 200).print(comparison_table(comparison))
     for path in (folder.page_file, folder.figures_file, folder.table_file):
         console.print(f"{path.suffix.removeprefix('.')}  {path}", highlight=False, soft_wrap=True)
 
@@ -215,7 +214,7 @@ def _show_plan(plan: Plan, console: Console) -> None:
     for size in sizes.methods:
         numbers = (f"{number:,}" for number in (size.prompts, size.samples))
         table.add_row(size.recipe, size.kind, size.labels, *numbers, size.steps, size.mode)
-    (console if console.is_terminal else Console(width=200)).print(table)
+    wide_enough(console, 200).print(table)
     console.print(
         f"{len(sizes.methods)} methods with seeds {', '.join(map(str, plan.seeds))}: {sizes.runs} runs, measured on"
         f" {sizes.questions:,} questions; {sizes.shared} samplings serve several runs",

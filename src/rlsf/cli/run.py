@@ -12,6 +12,7 @@ from rlsf.cli.interrupt import resumed_by
 from rlsf.cli.labels import say_labels
 from rlsf.cli.launching import LaunchOptions
 from rlsf.cli.options import Overrides, RecipeOptions, RunOptions, Workers
+from rlsf.cli.width import wide_enough
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.resolve import to_yaml
 from rlsf.sampling.executor import ExecutorOptions
@@ -78,8 +79,7 @@ def show_summary(summary: dict | None, console: Console) -> None:
         return
     from rlsf.report import TABLE_WIDTH, calibration_note, summary_table
 
-    # A file or a pipe has no width to keep to, and Rich takes it for a narrow terminal.
-    wide = console if console.is_terminal else Console(width=max(TABLE_WIDTH, console.width))
+    wide = wide_enough(console, TABLE_WIDTH)
     wide.print(summary_table(summary))
     wide.print(calibration_note(summary), highlight=False, soft_wrap=True)
 

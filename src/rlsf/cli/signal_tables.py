@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rlsf.cli.width import wide_enough
 from rlsf.evaluation.signal_advice import remarks
 from rlsf.evaluation.signal_schema import SignalStudy
 from rlsf.report.format import number
@@ -38,9 +39,7 @@ def show_study(study: SignalStudy, console: Console) -> None:
         if one.traces
     )
     _say(console, f"kinds: {'; '.join(kinds)}")
-    # A file or a pipe has no width to keep to, and Rich takes it for a narrow terminal.
-    wide = console if console.is_terminal else Console(width=max(console.width, 120))
-    wide.print(study_table(study))
+    wide_enough(console, 120).print(study_table(study))
     console.print(Text(study.advice, style="bold"), soft_wrap=True)
     for remark in remarks(study):
         _say(console, remark)

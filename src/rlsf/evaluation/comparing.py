@@ -34,7 +34,8 @@ from rlsf.evaluation.method_outcomes import (
 from rlsf.evaluation.metrics import Metrics, Sample
 from rlsf.evaluation.multiple import holm
 from rlsf.evaluation.schema import ModeSummary, ReliabilityPoint
-from rlsf.evaluation.two_level import LEVEL, TwoLevel, quantile, resample_questions, two_level
+from rlsf.evaluation.summary import LEVEL
+from rlsf.evaluation.two_level import TwoLevel, quantile, resample_questions, two_level
 
 #: Figures of every method with the largest value that each can take.
 FIGURES = {"accuracy": 1.0, "ece": 1.0, "brier": 1.0, "auroc": 1.0, "aurc": 1.0, "mean_tokens": inf}

@@ -68,7 +68,7 @@ def surest(traces: Sequence[Trace], measured: Sequence[float | None]) -> Choice:
 def _elected(
     traces: Sequence[Trace], measured: Sequence[float | None], same: SameAnswer, elect: Callable[..., Vote | None]
 ) -> Choice:
-    vote = elect([trace.answer.text if trace.answer else None for trace in traces], measured, same)
+    vote = elect([trace.answer_text for trace in traces], measured, same)
     if vote is None:
         return surest(traces, measured)
     return Choice(traces[vote.index], min(1.0, vote.weight / len(traces)))
@@ -215,7 +215,7 @@ def judge_question(
     for mode in config.modes:
         choice = choose(mode, traces, measured, verdict.same, config.aggregate, turns, retry)
         trace = choice.trace
-        answer = trace.answer.text if trace.answer else None
+        answer = trace.answer_text
         correct = False if answer is None else verdict.of(answer)
         outcomes.append(
             Outcome(

@@ -17,8 +17,8 @@ from scipy.stats import t as student
 from rlsf.evaluation.bootstrap import bootstrap, percentile_interval
 from rlsf.evaluation.groups import FloatArray, IntArray
 from rlsf.evaluation.metrics import Metrics
+from rlsf.evaluation.summary import LEVEL
 
-LEVEL = 0.95
 #: Counts held in memory at once: what fits a processor's cache is measured twice as fast.
 CHUNK = 200_000
 

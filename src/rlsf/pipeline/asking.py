@@ -123,9 +123,9 @@ class Asking:
 
         values = confidences(traces, get_signal(self.recipe.signal), tokenizer)
         choice = choose(self.mode, traces, values, same, self.recipe.evaluation.aggregate)
-        answers = [trace.answer.text if trace.answer else None for trace in traces]
+        answers = [trace.answer_text for trace in traces]
         groups = sorted(group_answers(answers, same), key=lambda group: (-len(group), group[0]))
-        guess = choice.trace.answer.text if choice.trace.answer else None
+        guess = choice.trace.answer_text
         measured = None if choice.failure else float(choice.confidence)
         confidence, abstained, why = self._trust(guess, measured)
         return Reply(

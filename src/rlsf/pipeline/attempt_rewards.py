@@ -34,7 +34,9 @@ def rewarder(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Iterator[Rew
         yield lambda prompt, traces: [confidence_reward(c) for c in confidences(traces, signal, tokenizer)]
         return
     if recipe.introspection.reward == "majority":
-        yield lambda prompt, traces: majority_rewards(clear_majority(answers_of(traces)), len(traces))
+        yield lambda prompt, traces: majority_rewards(
+            clear_majority([trace.answer_text for trace in traces]), len(traces)
+        )
         return
     with Grader() as grader:
 
@@ -45,15 +47,15 @@ def rewarder(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Iterator[Rew
         yield lambda prompt, traces: [gold_reward(verdict(prompt, trace)) for trace in traces]
 
 
-def answers_of(traces: Sequence[Trace]) -> list[str | None]:
-    """The answer of each trace, None where it has none."""
-    return [trace.answer.text if trace.answer else None for trace in traces]
-
-
 def majority_answers(traces_by_prompt: Iterable[Sequence[Trace]]) -> dict[str, str]:
     """For each prompt the answer that more of its traces give than any other; prompts without one are left out."""
     found: dict[str, str] = {}
     for traces in traces_by_prompt:
-        for index in clear_majority(answers := answers_of(traces))[:1]:
-            found[traces[index].prompt_id] = str(answers[index])
+        for index in _majority(traces)[:1]:
+            found[traces[index].prompt_id] = str(traces[index].answer_text)
     return found
+
+
+def _majority(traces: Sequence[Trace]) -> Sequence[int]:
+    """The traces that give the answer of a clear majority."""
+    return clear_majority([trace.answer_text for trace in traces])

@@ -14,12 +14,13 @@ from rlsf.pipeline.comparing_folder import LOG, ComparisonFolder, read_ended
 from rlsf.pipeline.comparing_jobs import jobs_of
 from rlsf.pipeline.comparing_outcomes import asked, method_outcomes
 from rlsf.pipeline.comparing_plan import BEFORE, Plan
-from rlsf.pipeline.comparing_processes import load_libraries_ahead, work_off
+from rlsf.pipeline.comparing_processes import RUN_LIBRARIES, work_off
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.folder import RunFolder
 from rlsf.report.comparison_page import write_comparison_page
 from rlsf.report.comparison_table import markdown
 from rlsf.sampling.pool import weight_bytes, worker_count
+from rlsf.sampling.worker import load_libraries_ahead
 
 #: Weights up to this size are trained on one thread, several runs side by side; larger ones keep all cores busy.
 _ONE_THREAD = 256 * 2**20
@@ -36,7 +37,7 @@ def compare(
     fail are rows with their reasons. Raises ``ResourceError`` where all of them failed, and ``InputError`` for what no
     run could use, before any work.
     """
-    load_libraries_ahead()
+    load_libraries_ahead(RUN_LIBRARIES)
     look_ahead(plan)
     threads = threads_of(plan.start.model)
     folder = ComparisonFolder(path)

@@ -14,9 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +28,10 @@ from rlsf.sampling.worker import end_with_parent, prepare_process, process_conte
 #: The last word of a process, with why it failed or None.
 _END = "end"
 #: What most runs import in the end.
-_LIBRARIES = [
+RUN_LIBRARIES = (
     *("rlsf.pipeline.run", "rlsf.pipeline.comparing_jobs", "rlsf.sampling.transformers_engine"),
     *("rlsf.training.train", "rlsf.training.online"),
-]
+)
 
 
 def work_off(
@@ -83,25 +81,11 @@ def _startable(waiting: Sequence[Job], ended: dict[Path, Ended], room: int) -> l
     return ready[: max(0, room)]
 
 
-def load_libraries_ahead() -> None:
-    """Let the process that the others are forked from load its libraries, while this one does something else."""
-    if isinstance(_context(), ForkServerContext):
-        forkserver.ensure_running()
-
-
-def _context() -> SpawnContext | ForkServerContext:
-    """How processes begin: as those that sample do, with what training imports loaded as well."""
-    context = process_context()
-    if isinstance(context, ForkServerContext):
-        context.set_forkserver_preload(_LIBRARIES)
-    return context
-
-
 class _Process:
     """A process at a piece of work, and what it tells."""
 
     def __init__(self, job: Job, threads: int | None) -> None:
-        context = _context()
+        context = process_context(RUN_LIBRARIES)
         self.job, self.started = job, time.monotonic()
         self.connection, theirs = context.Pipe(duplex=False)
         job.folder.mkdir(parents=True, exist_ok=True)

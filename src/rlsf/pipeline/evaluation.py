@@ -59,7 +59,7 @@ def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
     retries = "retry" in recipe.evaluation.modes
     inputs = {
         "traces": sampled.digest,
-        "gold": _gold_digest(questions),
+        "gold": gold_digest(questions),
         "signal": recipe.signal,
         "evaluation": recipe.evaluation.model_dump(mode="json"),
         **({"turns": dialogues.digest} if dialogues else {}),
@@ -89,7 +89,8 @@ def read_outcomes(run: RunFolder, phase: str) -> list[Outcome]:
     return table_to_outcomes(pq.read_table(run.evaluation(phase) / OUTCOMES))
 
 
-def _gold_digest(questions: Iterable[Prompt]) -> str:
+def gold_digest(questions: Iterable[Prompt]) -> str:
+    """What tells one set of gold answers from another."""
     gold = ListDigest()
     for question in questions:
         gold.add([question.id, question.gold])

@@ -51,7 +51,7 @@ def measure(traces: Iterable[Trace], signal: Signal, tokenizer: Any, questions: 
     """Add the traces with the confidences of ``signal``; a tokenizer is needed where it looks at the tokens' text."""
     for trace in traces:
         pieces = pieces_of(trace, tokenizer) if signal.needs_pieces else ()
-        answer = trace.answer.text if trace.answer else None
+        answer = trace.answer_text
         known = questions.setdefault(trace.prompt_id, Gathered(trace.prompt_id))
         known.traces.append(Candidate(trace.index, answer, signal.confidence(trace, pieces)))
     return questions

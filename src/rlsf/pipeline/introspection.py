@@ -239,7 +239,7 @@ def _write(path: Path, learned: Sequence[Attempt]) -> None:
             "prompt_ids": attempt.trace.prompt_token_ids,
             "completion_ids": attempt.trace.token_ids,
             "text": attempt.trace.text,
-            "answer": attempt.trace.answer.text if attempt.trace.answer else None,
+            "answer": attempt.trace.answer_text,
             "reward": attempt.reward,
         }
         for attempt in learned

@@ -165,7 +165,7 @@ def _case(prompt: Prompt, group: Sequence[Trace]) -> Case:
         question=prompt.question,
         choices=prompt.choices,
         reasonings=tuple(trace.text for trace in group),
-        answers=tuple(trace.answer.text if trace.answer else None for trace in group),
+        answers=tuple(trace.answer_text for trace in group),
     )
 
 

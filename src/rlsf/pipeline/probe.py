@@ -58,7 +58,7 @@ def surest_of_traces(run: Run, traces_by_prompt: Iterable[Sequence[Trace]], sign
     """The same of sampled traces, by the confidence signal of that name."""
     measure = get_signal(signal)
     return surest_answers(
-        (trace.prompt_id, trace.answer.text if trace.answer else None, confidence)
+        (trace.prompt_id, trace.answer_text, confidence)
         for traces in traces_by_prompt
         for trace, confidence in zip(traces, confidences(traces, measure, run.tokenizer), strict=True)
     )
@@ -85,7 +85,7 @@ def agreement_probe(run: Run, targets: Mapping[str, str], follow_up: FollowUp | 
     def answered(engine: CountingEngine, asked: Sequence[Prompt]) -> tuple[list[Trace], list[str | None]]:
         sampled = list(engine.sample(list(requests(run, asked, run.recipe.seed)), greedy))
         traces = find_answers(engine, run.tokenizer, sampled, choices, run.recipe.answer)
-        return traces, [trace.answer.text if trace.answer else None for trace in traces]
+        return traces, [trace.answer_text for trace in traces]
 
     def probe(model: PreTrainedModel, step: int) -> Mapping[str, float]:
         engine = CountingEngine(TransformersEngine(model, run.tokenizer))

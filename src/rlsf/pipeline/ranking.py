@@ -172,7 +172,7 @@ def _confidence_table(measured: Iterable[MeasuredTrace]) -> pa.Table:
         {
             "prompt_id": trace.prompt_id,
             "index": trace.index,
-            "answer": trace.answer.text if trace.answer else None,
+            "answer": trace.answer_text,
             "raw": raw,
             "confidence": confidence,
         }

@@ -151,7 +151,7 @@ def _rows(
             "round": round_,
             "rejected": [earlier.text for earlier in traces[: round_ - 1]],
             "text": trace.text,
-            "answer": trace.answer.text if trace.answer else None,
+            "answer": trace.answer_text,
             "reference": references.answers[prompt.id],
             "right": references.right(prompt, trace),
             "confidence": confidence,
@@ -172,7 +172,7 @@ def _references(run: Run, grader: Grader, prompts: Sequence[Prompt], folder: Pat
     require_answers(run, "votes", sampled)
     answers: dict[str, str | None] = {}
     for prompt, traces in zip(prompts, read_traces(place), strict=True):
-        said = [trace.answer.text if trace.answer else None for trace in traces]
+        said = [trace.answer_text for trace in traces]
         vote = majority(said, same=lambda a, b, p=prompt: grader.equivalent(a, b, p.choices, symmetric=True))
         answers[prompt.id] = None if vote is None else vote.answer
     return References(answers, grader, [sampled.digest])

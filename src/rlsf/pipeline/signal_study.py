@@ -18,8 +18,9 @@ from rlsf.evaluation.signal_schema import SignalStudy, StudySettings
 from rlsf.evaluation.signal_study import study_signals
 from rlsf.evaluation.studied_traces import STUDY_SCHEMA, StudiedTraces
 from rlsf.evaluation.trace_kinds import kind_of
-from rlsf.files import ListDigest, read_json, write_json, write_text
+from rlsf.files import read_json, write_json, write_text
 from rlsf.pipeline.context import Run
+from rlsf.pipeline.evaluation import gold_digest
 from rlsf.pipeline.folder import RunFolder
 from rlsf.pipeline.judging import judge_stage, read_judgements
 from rlsf.pipeline.manifest import Manifest, finished
@@ -131,13 +132,10 @@ def _measure_stage(
 ) -> Manifest:
     """Write one row a trace, a shard at a time."""
     names = config.chosen(run.recipe.model)
-    gold = ListDigest()
-    for question in run.questions:
-        gold.add([question.id, question.gold])
     inputs = {
         "traces": sampled.digest,
         "judgements": None if judged is None else judged.digest,
-        "gold": gold.hexdigest(),
+        "gold": gold_digest(run.questions),
         "signals": names,
         "direct_tokens": config.direct_tokens,
     }
@@ -177,7 +175,7 @@ def _rows(
     """The traces of one question as rows of ``STUDY_SCHEMA`` and signals."""
     assert question.gold is not None
     verdicts = Verdicts(question.gold, question.choices, grader)
-    answers = [trace.answer.text if trace.answer else None for trace in traces]
+    answers = [trace.answer_text for trace in traces]
     classes = dict.fromkeys(range(len(traces)), -1)
     for number, members in enumerate(group_answers(answers, verdicts.same)):
         classes |= dict.fromkeys(members, number)

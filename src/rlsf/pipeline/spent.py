@@ -21,14 +21,13 @@ from rlsf.training.spending import SPENT
 class Spent:
     """What learning took; ``seconds_measuring`` alone are of measuring.
 
-    ``generated_tokens`` were sampled, ``training_tokens`` went forwards and backwards; ``read_tokens`` would be those
-    that went forwards alone, which are not counted: 0.
-    ``completions`` are what was sampled: traces, attempts, completions of online training; no answers of probes.
+    ``generated_tokens`` were sampled, ``training_tokens`` went forwards and backwards; what only went forwards is not
+    counted. ``completions`` are what was sampled: traces, attempts, completions of online training; no answers of
+    probes.
     """
 
     generated_tokens: int = 0
     training_tokens: int = 0
-    read_tokens: int = 0
     optimiser_steps: int = 0
     completions: int = 0
     seconds_learning: float = 0.0

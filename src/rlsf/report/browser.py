@@ -128,7 +128,7 @@ def _branch(view: BranchView, *, surest: bool) -> Branch:
         first_probability=math.nan if empty else float(trace.statistics.probability[0]),
         confidence=view.confidence,
         surest=surest,
-        answer=trace.answer.text if trace.answer else None,
+        answer=trace.answer_text,
         failure=trace.failure,
         correct=view.correct,
         truncated=trace.truncated,

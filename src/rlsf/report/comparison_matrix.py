@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from rlsf.evaluation.comparison_schema import Comparison, PairContrast
 from rlsf.report.comparison import Metric
-from rlsf.report.comparison_view import COMPARED, SYMBOLS, Finding, Row, finding, pair, probability
+from rlsf.report.comparison_view import COMPARED, SYMBOLS, Finding, Row, finding, pair
+from rlsf.report.format import probability
 
 _WORDS: dict[Finding, str] = {
     "better": "better",

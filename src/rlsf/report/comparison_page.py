@@ -14,6 +14,7 @@ from rlsf.report.comparison import ACCURACY, BRIER, ECE, Metric
 from rlsf.report.comparison_matrix import matrices
 from rlsf.report.comparison_plots import cost_plot, scatter_plot, small_reliability
 from rlsf.report.comparison_view import COLUMNS, ENTROPY, GROUPS, SYMBOLS, Row, failures, groups, verdict
+from rlsf.report.comparison_view import rows as every_row
 from rlsf.report.figures import Drawing
 from rlsf.report.format import count, number
 from rlsf.report.names import short_name
@@ -23,7 +24,6 @@ from rlsf.report.page import asset, page_environment
 _SPENT = {
     "generated_tokens": "Tokens generated",
     "training_tokens": "Tokens trained on",
-    "read_tokens": "Tokens read",
     "optimiser_steps": "Optimiser steps",
     "completions": "Completions",
     "seconds_learning": "Seconds learning",
@@ -43,7 +43,7 @@ def render_comparison(comparison: Comparison) -> str:
     and forbids everything else.
     """
     shown = groups(comparison)
-    rows = [row for group in shown for row in group.rows]
+    rows = every_row(comparison)
     measured = [row for row in rows if row.method.figures]
     found = matrices(comparison, rows)
     return (

@@ -138,13 +138,6 @@ def finding(metric: Metric, contrast: Contrast) -> Finding:
     return "leaning better" if better else "leaning worse"
 
 
-def probability(p: float | None) -> str:
-    """``0.031``, ``<0.001``; ``n/a`` where there is none."""
-    if p is None:
-        return "n/a"
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def failures(comparison: Comparison) -> list[tuple[str, int, str]]:
     """Method, seed and reason of every run that failed."""
     return [(one.recipe, run.seed, run.reason) for one in comparison.methods for run in one.failed]

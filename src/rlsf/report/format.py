@@ -27,6 +27,11 @@ def interval(bounds: tuple[float, float] | None, digits: int, *, signed: bool = 
     return joint.join(number(bound, digits, signed=signed) for bound in bounds)
 
 
+def probability(p: float | None) -> str:
+    """``0.031``, ``<0.001``; ``n/a`` where there is none."""
+    return "<0.001" if p is not None and p < 0.001 else number(p, 3)
+
+
 def count(value: int) -> str:
     """A whole number with thin spaces between thousands, from 10 000 on."""
     return f"{value:,}".replace(",", THIN) if abs(value) >= 10_000 else str(value)

@@ -16,7 +16,7 @@ from rlsf.evaluation.signal_schema import Estimate, SignalStudy
 from rlsf.evaluation.studied_traces import KINDS
 from rlsf.recipes.recipe import Recipe
 from rlsf.report.figures import Drawing
-from rlsf.report.format import MISSING, THIN, count, interval, number
+from rlsf.report.format import MISSING, THIN, count, interval, number, probability
 from rlsf.report.html import environment_rows
 from rlsf.report.page import asset, page_environment
 from rlsf.report.signal_plots import kind_histogram, measure_plot
@@ -145,12 +145,6 @@ def _differences(study: SignalStudy) -> list[tuple[str, str, list[tuple[str, str
         rows = []
         for name, one in ranking.differences.items():
             bounds = interval(one.interval, 3, signed=True)
-            rows.append((name, number(one.value, 3, signed=True), bounds, _p(one.p_holm), one.separated))
+            rows.append((name, number(one.value, 3, signed=True), bounds, probability(one.p_holm), one.separated))
         tables.append((MEASURES[key].title, ranking.best, rows))
     return tables
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return MISSING
-    return "< 0.001" if value < 0.001 else number(value, 3)

@@ -138,8 +138,8 @@ def available_cores() -> int:
 class EnginePool:
     """``workers`` processes with ``threads`` threads each; one worker runs in this process, with all threads.
 
-    A context manager: leaving it ends the workers. They also end when the parent does, even by SIGKILL. Under
-    ``spawn`` a script needs the usual ``if __name__ == "__main__"`` guard.
+    A context manager: leaving it ends the workers. They also end when the parent does, even by SIGKILL. A
+    script needs the usual ``if __name__ == "__main__"`` guard.
     """
 
     def __init__(self, workers: int, threads: int = 1) -> None:

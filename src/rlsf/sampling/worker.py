@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -22,26 +22,26 @@ _NO_MORE = None
 
 
 #: What workers import before anything else; it starts no threads.
-_LIBRARIES = ["rlsf.sampling.transformers_engine", "rlsf.models.loading", "transformers.models.auto.modeling_auto"]
+LIBRARIES = ("rlsf.sampling.transformers_engine", "rlsf.models.loading", "transformers.models.auto.modeling_auto")
 
 
-def process_context() -> SpawnContext | ForkServerContext:
-    """How processes are started: forked from one that has loaded the libraries and done nothing else.
+def process_context(libraries: Sequence[str] = LIBRARIES) -> SpawnContext | ForkServerContext:
+    """How processes are started: forked from one that has loaded the ``libraries`` and done nothing else.
 
-    They import nothing again, and share the memory of what was imported. Where there is an accelerator, whose drivers
-    do not survive a fork, or no fork, each starts from nothing.
+    They import nothing again, and share the memory of what was imported; whoever starts the first process says what
+    that is. Where there is an accelerator, whose drivers do not survive a fork, or no fork, each starts from nothing.
     """
     accelerated = any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
     if accelerated or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_LIBRARIES)
+    context.set_forkserver_preload(list(libraries))
     return context
 
 
-def load_libraries_ahead() -> None:
-    """Let the process that workers are forked from load its libraries, while this one does something else."""
-    if process_context().get_start_method() == "forkserver":
+def load_libraries_ahead(libraries: Sequence[str] = LIBRARIES) -> None:
+    """Let the process that others are forked from load its libraries, while this one does something else."""
+    if process_context(libraries).get_start_method() == "forkserver":
         forkserver.ensure_running()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from datasets import Dataset
-from datasets.table import InMemoryTable
+from datasets.table import InMemoryTable, Table
 
 from rlsf.errors import InputError, near_names
 from rlsf.training.config import TrainingConfig
@@ -127,9 +127,9 @@ def _filtered(table: pa.Table, fits: np.ndarray, folder: Path | None) -> pa.Tabl
     return mapped_table(parts, table.schema, folder)
 
 
-def _lengths(table: pa.Table, name: str) -> np.ndarray:
-    lengths = [np.diff(chunk.offsets.to_numpy()) for chunk in table.column(name).chunks]
-    return np.concatenate(lengths)
+def lengths(table: pa.Table | Table, name: str) -> np.ndarray:
+    """How many token ids each row of a column has."""
+    return np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in table.column(name).chunks]).astype(np.int64)
 
 
 def _values(table: pa.Table, name: str) -> Iterator[np.ndarray]:
@@ -142,7 +142,7 @@ def _fits(table: pa.Table, max_length: int | None) -> np.ndarray:
         return np.ones(table.num_rows, dtype=bool)
     prompts = "prompt_ids", REJECTED_PROMPT if REJECTED_PROMPT in table.column_names else "prompt_ids"
     sides = [
-        _lengths(table, prompt) + _lengths(table, trace)
+        lengths(table, prompt) + lengths(table, trace)
         for prompt, trace in zip(prompts, ("chosen_ids", "rejected_ids"), strict=True)
     ]
     return np.maximum(*sides) <= max_length
@@ -150,7 +150,7 @@ def _fits(table: pa.Table, max_length: int | None) -> np.ndarray:
 
 def _check_tokens(preferences: pa.Table, vocabulary_size: int) -> None:
     for name in token_columns(preferences):
-        empty = np.flatnonzero(_lengths(preferences, name) == 0)
+        empty = np.flatnonzero(lengths(preferences, name) == 0)
         if len(empty):
             raise InputError(f"preference pair {empty[0]} has an empty {name!r}: rank the traces again")
         parts = (ids[(ids < 0) | (ids >= vocabulary_size)] for ids in _values(preferences, name))
@@ -165,7 +165,7 @@ def _check_tokens(preferences: pa.Table, vocabulary_size: int) -> None:
 def _digest(table: pa.Table) -> str:
     hasher = hashlib.sha256()
     for name in token_columns(table):
-        hasher.update(_lengths(table, name).astype(np.int64).tobytes())
+        hasher.update(lengths(table, name).tobytes())
         for ids in _values(table, name):
             hasher.update(ids.astype(np.int64).tobytes())
     return hasher.hexdigest()
