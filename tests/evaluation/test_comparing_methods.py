@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from documented_keys import models_of, require_every_key
 from pydantic import BaseModel
 from scipy.stats import t
 
@@ -204,18 +205,6 @@ def test_a_recipe_twice_and_no_run_at_all_are_refused():
         compare_methods([method("rlsf", {}, failed={0: "no"})], CONFIG, 0)
 
 
-def models() -> list[type[BaseModel]]:
-    return [
-        value
-        for value in vars(schema_module).values()
-        if isinstance(value, type) and issubclass(value, BaseModel) and value.__module__ == schema_module.__name__
-    ]
-
-
-@pytest.mark.parametrize("model", models(), ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", models_of(schema_module), ids=lambda model: model.__name__)
 def test_the_documentation_lists_every_key_of_a_comparison(model: type[BaseModel]):
-    text = DOCUMENT.read_text(encoding="utf-8")
-    for name, field in model.model_fields.items():
-        definition = " ".join((field.description or "").split())
-        assert definition, f"{model.__name__}.{name} has no definition"
-        assert f"| `{name}` | {definition.replace('|', chr(92) + '|')} |" in text, f"{model.__name__}.{name}"
+    require_every_key(DOCUMENT, model)

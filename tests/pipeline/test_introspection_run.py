@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from safetensors.numpy import load_file
+from run_files import weights
 
 from rlsf.demo import write_data
 from rlsf.errors import InputError
@@ -47,10 +47,6 @@ def rows(folder: Path, round_: int = 1) -> list[dict]:
     table = pq.read_table(folder / "examples" / f"round-{round_}" / EXAMPLES)
     assert table.schema.equals(EXAMPLE_SCHEMA)
     return table.to_pylist()
-
-
-def weights(folder: Path) -> dict[str, bytes]:
-    return {name: tensor.tobytes() for name, tensor in load_file(folder / "policy" / "model.safetensors").items()}
 
 
 def test_a_run_leaves_dialogues_examples_and_figures(tmp_path: Path, dialogue_recipe: Build, open_run: Open) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +24,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(metrics.time, "monotonic", lambda: self.now)
+        # The module's own name alone: other threads keep the true clock.
+        monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 @pytest.fixture

@@ -19,9 +19,7 @@ _METHODS = (
 )
 
 
-def example_comparison(
-    asked: Asked | None = None, broken: str = "CUDA out of memory", questions: int = 150
-) -> Comparison:
+def example_comparison(asked: Asked | None = None, broken: str = "CUDA out of memory") -> Comparison:
     """Seven methods with figures, one of them with a failed seed, and one that failed altogether."""
     generator = np.random.default_rng(0)
     hardness = generator.normal(size=150)

@@ -72,7 +72,8 @@ def _serving(url: str, process: subprocess.Popen[bytes], log: Path) -> str:
             if httpx.get(f"{url}/models").status_code == 200:
                 return url
         except httpx.TransportError:
-            time.sleep(1)
+            pass
+        time.sleep(1)
     raise AssertionError(f"no server after {START_UP} s: {log.read_text()[-2000:]}")
 
 

@@ -18,6 +18,7 @@ from rlsf.training.acceptance import AcceptanceTrainer, JudgedAttempt, train_acc
 from rlsf.training.acceptance_config import AcceptanceTrainingConfig
 from rlsf.training.budget_config import BudgetConfig
 from rlsf.training.config import TrainingConfig
+from rlsf.training.observer import ignore
 from rlsf.training.reward_model import train_reward_model
 from rlsf.training.reward_model_config import RewardModelConfig
 from rlsf.training.spending import Allowance
@@ -60,32 +61,26 @@ def attempts(count: int = 21) -> list[JudgedAttempt]:
     return [JudgedAttempt([2, *[5 + n % 9] * (1 + n % 8)], n % 3 == 0) for n in range(count)]
 
 
-def train_examples(folder: Path, allowed: Allowance, **settings: Any) -> TrainingResult:
-    return train_weighted(
-        model=tiny_model(),
-        tokenizer=tiny_tokenizer(),
-        examples=examples(),
-        config=WeightedSftConfig(**{"learning_rate": 1e-3, "save_every": 2, "batch_size": 4, **settings}),
-        folder=folder / "checkpoints",
-        policy_folder=folder / "policy",
-        seed=7,
-        resume=True,
-        allowance=allowed,
-    )
+#: Of both kinds of training.
+SMALL: dict[str, Any] = {"learning_rate": 1e-3, "save_every": 2, "batch_size": 4}
+
+
+def common(folder: Path, allowed: Allowance) -> dict[str, Any]:
+    """What both kinds of training are given; they are always resumed."""
+    own = {"model": tiny_model(), "tokenizer": tiny_tokenizer(), "folder": folder / "checkpoints"}
+    return {**own, "seed": 7, "resume": True, "allowance": allowed}
+
+
+def train_examples(folder: Path, allowed: Allowance, progress: Any = ignore, **settings: Any) -> TrainingResult:
+    config = WeightedSftConfig(**{**SMALL, **settings})
+    own = {"examples": examples(), "policy_folder": folder / "policy", "progress": progress}
+    return train_weighted(config=config, **own, **common(folder, allowed))
 
 
 def train_attempts(folder: Path, allowed: Allowance, **settings: Any) -> TrainingResult:
-    return train_acceptance_model(
-        model=tiny_model(),
-        tokenizer=tiny_tokenizer(),
-        attempts=attempts(),
-        config=AcceptanceTrainingConfig(**{"learning_rate": 1e-3, "save_every": 2, "batch_size": 4, **settings}),
-        folder=folder / "checkpoints",
-        acceptance_folder=folder / "acceptance",
-        seed=7,
-        resume=True,
-        allowance=allowed,
-    )
+    config = AcceptanceTrainingConfig(**{**SMALL, **settings})
+    own = {"attempts": attempts(), "acceptance_folder": folder / "acceptance"}
+    return train_acceptance_model(config=config, **own, **common(folder, allowed))
 
 
 TRAININGS = {"examples": (train_examples, WeightedTrainer), "attempts": (train_attempts, AcceptanceTrainer)}
@@ -198,17 +193,7 @@ def test_a_resumed_training_counts_the_same(tmp_path: Path) -> None:
             raise Stopped
 
     with pytest.raises(Stopped):
-        train_weighted(
-            model=tiny_model(),
-            tokenizer=tiny_tokenizer(),
-            examples=examples(),
-            config=WeightedSftConfig(learning_rate=1e-3, save_every=2, batch_size=4, max_steps=30),
-            folder=tmp_path / "cut" / "checkpoints",
-            policy_folder=tmp_path / "cut" / "policy",
-            seed=7,
-            progress=stop,
-            allowance=allowed,
-        )
+        train_examples(tmp_path / "cut", allowed, stop, max_steps=30)
     again = train_examples(tmp_path / "cut", allowed, max_steps=30)
     assert whole.steps > 3
     assert (again.steps, again.training_tokens) == (whole.steps, whole.training_tokens)
