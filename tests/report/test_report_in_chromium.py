@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from browsing import browse, console, needs_chromium, screenshot
 from online_example import online_inputs
 
 from rlsf.report.html import render_report
 from rlsf.report.inputs import ReportInputs
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH"),
-]
-
-
-def browse(page: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Chromium's DOM dump on standard output, its console on standard error."""
-    assert CHROMIUM is not None
-    return subprocess.run(
-        [
-            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage"),
-            *("--enable-logging=stderr", f"--user-data-dir={page.parent / 'profile'}", *options, page.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-        env={**os.environ, "HOME": str(page.parent)},
-    )
-
-
-def console(run: subprocess.CompletedProcess[str]) -> list[str]:
-    return [line for line in run.stderr.splitlines() if "CONSOLE" in line]
+pytestmark = needs_chromium
 
 
 @pytest.fixture
@@ -86,19 +59,4 @@ def test_an_online_run_has_its_pictures(inputs: ReportInputs, page: Path) -> Non
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (500, "dark")])
 def test_screenshots(page: Path, width: int, scheme: str) -> None:
-    import matplotlib.image
-
-    picture = page.with_suffix(".png")
-    preference = {"dark": 0, "light": 1}[scheme]
-    run = browse(
-        page,
-        f"--screenshot={picture}",
-        f"--window-size={width},1600",
-        f"--blink-settings=preferredColorScheme={preference}",
-    )
-    assert console(run) == []
-    pixels = matplotlib.image.imread(picture)[..., :3]
-    assert pixels.shape[1] == width
-    ground = pixels[0, 0].mean()
-    assert ground < 0.15 if scheme == "dark" else ground > 0.9
-    assert 0.02 < (abs(pixels - pixels[0, 0]).max(axis=-1) > 0.2).mean() < 0.5  # there is ink, and it is no wall of it
+    assert screenshot(page, width, scheme).shape[1] == width

@@ -11,7 +11,7 @@ from rlsf.cli.width import wide_enough
 from rlsf.evaluation.signal_advice import remarks
 from rlsf.evaluation.signal_schema import SignalStudy
 from rlsf.report.format import number
-from rlsf.report.signal_page import by_auroc, cell, figure_text
+from rlsf.report.signal_page import answered_rightly, by_auroc, cell
 
 #: Measures of the table in the terminal and their short names; the page has all of them.
 COLUMNS = {
@@ -28,9 +28,7 @@ COLUMNS = {
 
 def show_study(study: SignalStudy, console: Console) -> None:
     """Print the counts, the table and the advice."""
-    shares = ", ".join(
-        f"{name} {figure_text(one, share=True)[0]}" for name, one in study.accuracy.items() if one.value is not None
-    )
+    shares = ", ".join(f"{name} {value}" for name, value, _ in answered_rightly(study))
     _say(console, f"{study.traces:,} traces of {study.questions:,} questions, {study.answered:,} with an answer")
     _say(console, f"right: {shares}")
     kinds = (

@@ -27,7 +27,10 @@ _RIGHTLY = "of all pairs of a right and a wrong trace, the share whose right one
 MEASURES: dict[str, Measure] = {
     "auroc": Measure("AUROC", True, f"AUROC of right against wrong answered traces: {_RIGHTLY}."),
     "aurc": Measure(
-        "AURC", False, "Area under the risk-coverage curve of the answered traces, ties averaged; lower is better."
+        "AURC",
+        False,
+        "Area under the risk-coverage curve of the answered traces: the share of wrong ones among the surest, averaged"
+        " over how many of them are kept; ties averaged, lower is better.",
     ),
     "within_question": Measure(
         "Within a question", True, "Of all pairs of a right and a wrong trace of the same question, that share."
@@ -37,7 +40,7 @@ MEASURES: dict[str, Measure] = {
     "across_reasoning": Measure(
         "Direct against worked",
         True,
-        "Of all pairs of a right and a wrong trace, one direct and one worked, the share.",
+        "Of all pairs of a right and a wrong trace, one direct and one worked, that share.",
     ),
     "computed": Measure("Computed", True, "AUROC among traces that do not say the answer before its span."),
     "copied": Measure("Copied", True, "AUROC among traces that say the answer before its span already."),
@@ -52,7 +55,10 @@ MEASURES: dict[str, Measure] = {
         "Accuracy of the surest answered trace of each question, ties to the first; none answered is wrong.",
     ),
     "surest_ece": Measure(
-        "ECE of the surest", False, "Expected calibration error of those; without an answer confidence is 0."
+        "ECE of the surest",
+        False,
+        "Expected calibration error of those: how far confidence is from accuracy, averaged over bins of confidence;"
+        " without an answer confidence is 0. Lower is better.",
     ),
     "saturated": Measure("Saturated", None, "Share of the answered traces with a confidence of at least saturation."),
     "saturated_wrong": Measure("Saturated, wrong", None, "The same share among wrong traces."),

@@ -133,7 +133,8 @@ def histogram_plot(before: Curve, after: Curve | None, name: str, mode: str, *, 
                 axes.tick_params(labelbottom=False)
             else:
                 axes.set_xlabel("Confidence")
-        return inline_svg(figure, name, f"Histogram of confidence, {mode}: right and wrong answers, before and after")
+        when = "" if after is None else ", before and after"
+        return inline_svg(figure, name, f"Histogram of confidence, {mode}: right and wrong answers{when}")
 
 
 def _stack(axes: Axes, bins: Curve, top: float) -> None:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from rlsf import __version__
 from rlsf.evaluation.signal_advice import remarks
 from rlsf.evaluation.signal_measures import MEASURES
-from rlsf.evaluation.signal_schema import Estimate, SignalStudy
+from rlsf.evaluation.signal_schema import Estimate, SignalStudy, StudySettings
 from rlsf.evaluation.studied_traces import KINDS
 from rlsf.recipes.recipe import Recipe
 from rlsf.report.figures import Drawing
@@ -26,7 +26,11 @@ _FEATURED = ("answer_disparity", "trace_confidence")
 _COPYING = ("computed", "copied", "across_copying")
 _ACROSS = ("within_question", "direct", "worked", "across_reasoning", *_COPYING)
 _CHOOSING = ("surest_accuracy", "surest_ece")
+#: Measures of the second table; the first has those of telling right from wrong.
+_OF_CHOICE = (*_CHOOSING, "saturated", "saturated_wrong", "tied")
 _SHARES = {"surest_accuracy", "saturated", "saturated_wrong", "tied"}
+#: What answers a question in each of the accuracies of a study.
+ANSWERED_BY = {"trace": "a trace at random", "greedy": "greedy", "majority": "the majority", "any": "any trace"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,14 @@ class Cell:
     leads: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Titles of measures, and every signal's figures in them."""
+
+    titles: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Cell]]]
+
+
 def by_auroc(study: SignalStudy) -> list[str]:
     """The signals, the best by AUROC first."""
     return sorted(study.signals, key=lambda name: -(study.signals[name].figures["auroc"].value or 0.0))
@@ -71,6 +83,12 @@ def figure_text(one: Estimate, *, share: bool) -> tuple[str, str]:
     return number(scale * one.value, digits) + (f"{THIN}%" if share else ""), interval(bounds, digits)
 
 
+def answered_rightly(study: SignalStudy) -> list[tuple[str, str, str]]:
+    """What may answer a question, how often it is right, and the interval; what the study has not is left out."""
+    known = {name: one for name, one in study.accuracy.items() if one.value is not None}
+    return [(ANSWERED_BY[name], *figure_text(one, share=True)) for name, one in known.items()]
+
+
 def render_signal_page(study: SignalStudy, facts: StudyFacts) -> str:
     """The whole page as one HTML document, which loads nothing; equal inputs give equal bytes."""
     signals = by_auroc(study)
@@ -83,7 +101,7 @@ def render_signal_page(study: SignalStudy, facts: StudyFacts) -> str:
             study=study,
             facts=facts,
             version=__version__,
-            style=Markup(asset("style.css")),
+            style=Markup(asset("style.css") + asset("signals.css")),
             measures=MEASURES,
             remarks=remarks(study),
             auroc_figure=Markup(measure_plot(study, "auroc", "auroc", signals)),
@@ -92,8 +110,10 @@ def render_signal_page(study: SignalStudy, facts: StudyFacts) -> str:
                 _drawing(study, measure, signals, lines if measure == "surest_accuracy" else None)
                 for measure in _CHOOSING
             ],
-            rows=[(name, [cell(study, name, measure) for measure in MEASURES]) for name in signals],
-            accuracy=[(name, *figure_text(one, share=True)) for name, one in study.accuracy.items()],
+            telling=_table(study, signals, [measure for measure in MEASURES if measure not in _OF_CHOICE]),
+            choosing=_table(study, signals, _OF_CHOICE),
+            accuracy=answered_rightly(study),
+            settings=StudySettings.model_fields,
             kinds=[(kind, _counts(study, kind)) for kind in kinds],
             kind_rows=[(name, [_kind_cells(study, name, kind) for kind in kinds]) for name in signals],
             histograms=[(name, _histograms(study, name, kinds)) for name in _FEATURED if name in study.signals],
@@ -102,6 +122,11 @@ def render_signal_page(study: SignalStudy, facts: StudyFacts) -> str:
             environment=environment_rows(facts.environment),
         )
     )
+
+
+def _table(study: SignalStudy, signals: Sequence[str], measures: Sequence[str]) -> Table:
+    rows = [(name, [cell(study, name, measure) for measure in measures]) for name in signals]
+    return Table([MEASURES[measure].title for measure in measures], rows)
 
 
 def _across(study: SignalStudy) -> list[str]:

@@ -16,7 +16,10 @@ from rlsf.report.svg import AFTER, BEFORE, INK, MUTED, house_style, inline_svg
 #: Where the bars of a measure begin: chance, for shares of pairs.
 _START = {"surest_accuracy": 0.0, "surest_ece": 0.0, "aurc": 0.0, "saturated": 0.0, "saturated_wrong": 0.0, "tied": 0.0}
 _CHANCE = 0.5
-_ROW, _LEFT, _BOTTOM = 0.25, 1.5, 0.5
+#: What an axis that begins at chance counts; the heading says among which traces.
+_PAIRS = "Pairs whose right trace is surer"
+#: Height of a bar and of a name above the bars, room for the names of signals and for the axis, in inches.
+_ROW, _NAME, _LEFT, _BOTTOM = 0.25, 0.14, 1.5, 0.5
 
 
 def measure_plot(
@@ -30,14 +33,15 @@ def measure_plot(
 ) -> str:
     """One bar a signal with its 95 % interval, from chance on where there is one.
 
-    ``lines``: values marked beside. ``whole_range``: from 0 to 1, so that several drawings have one scale.
+    ``lines``: values marked beside, each with its name.
+    ``whole_range``: from 0 to 1, so that several drawings have one scale.
     """
     start = _START.get(measure, _CHANCE)
     known = [one for one in signals if study.signals[one].figures[measure].value is not None]
     ranking = study.rankings.get(measure)
     alike = known if ranking is None else ranking.alike
     with house_style():
-        height, width = _ROW * max(len(known), 1) + _BOTTOM + (0.3 if lines else 0.08), 4.1
+        height, width = _ROW * max(len(known), 1) + _BOTTOM + _NAME * len(lines or ()) + 0.08, 4.1
         figure = Figure(figsize=(width, height))
         axes = figure.add_axes(
             (_LEFT / width, _BOTTOM / height, 1 - (_LEFT + 0.12) / width, _ROW * max(len(known), 1) / height)
@@ -51,10 +55,12 @@ def measure_plot(
         axes.spines["left"].set_visible(False)
         axes.axvline(start, color=MUTED, linewidth=0.9)
         axes.grid(visible=False, axis="y")
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        # Steps of which chance is a multiple, so that it has a tick.
+        axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2.5, 5, 10]))
+        axes.xaxis.set_major_formatter("{x:.3g}")
         if whole_range:
             axes.set_xlim(0, 1.01)
-        axes.set_xlabel(MEASURES[measure].title)
+        axes.set_xlabel(_PAIRS if start == _CHANCE else MEASURES[measure].title)
         title = f"{MEASURES[measure].title} by signal with 95 % intervals; filled: the best or not separated from it"
         return inline_svg(figure, name, title)
 
@@ -77,16 +83,22 @@ def _bar(axes: Axes, study: SignalStudy, measure: str, signal: str, row: int, st
 
 
 def _lines(axes: Axes, lines: Mapping[str, float], rows: int) -> None:
-    """Dashed lines with their names above the bars."""
-    for label, value in lines.items():
-        axes.axvline(value, color=BEFORE, linewidth=1.2, linestyle=(0, (4, 2)))
+    """Dashed lines, each up to its name above the bars.
+
+    A name ends at its line; that of the greater value stands higher, where the other line no longer is, so that near
+    values keep names that neither overlap nor can be taken for each other's.
+    """
+    for place, (label, value) in enumerate(sorted(lines.items(), key=lambda line: line[1])):
+        top = 1 + _NAME * (place + 1) / (_ROW * rows)
+        axes.axvline(value, ymax=top, color=BEFORE, linewidth=1.2, linestyle=(0, (4, 2)), clip_on=False)
         axes.annotate(
             label,
-            (value, 1.0),
+            (value, top),
             xycoords=axes.get_xaxis_transform(),
-            xytext=(0, 3),
+            xytext=(-3, 0),
             textcoords="offset points",
-            ha="center",
+            ha="right",
+            va="top",
             fontsize=8,
             color=MUTED,
         )
