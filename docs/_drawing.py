@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rlsf.report.svg import AFTER, INK, LINE
+from rlsf.report.svg import AFTER, INK, LINE, PAPER
 
-WIDTH, EDGE, PAPER, SHADE = 760, 24, "#fcfbf7", "#f0ede4"
+WIDTH, EDGE, SHADE = 760, 24, "#f0ede4"
 INNER = WIDTH - 2 * EDGE
 
 

@@ -20,7 +20,7 @@ from rlsf.report.comparison import compare
 from rlsf.report.figures import curve_rows, headline_figures
 from rlsf.report.signal_page import by_auroc
 from rlsf.report.signal_plots import measure_plot
-from rlsf.report.svg import AFTER, BEFORE, RIGHT, house_style, inline_svg
+from rlsf.report.svg import AFTER, BEFORE, RIGHT, house_style, inline_svg, standalone_svg
 
 FIGURES = Path(__file__).parent / "figures"
 #: One a seed: colour never speaks alone.
@@ -31,12 +31,6 @@ SEEDS: tuple[dict[str, Any], ...] = (
 )
 #: Steps over which a reward is averaged: one step's few prompts are noisy.
 SMOOTHED = 5
-
-
-def standalone(svg: str) -> str:
-    """A drawing of the report with what it takes from the page: a font and a background."""
-    opening, rest = svg.split(">", 1)
-    return f'{opening} font-family="system-ui, sans-serif"><rect width="100%" height="100%" fill="#fcfbf7"/>{rest}\n'
 
 
 def from_run(run: Path) -> dict[str, str]:
@@ -124,7 +118,7 @@ def main(source: Path) -> None:
         drawings = from_run(source)
     FIGURES.mkdir(exist_ok=True)
     for name, svg in drawings.items():
-        (FIGURES / f"{name}.svg").write_text(standalone(svg), encoding="utf-8")
+        (FIGURES / f"{name}.svg").write_text(standalone_svg(svg), encoding="utf-8")
 
 
 if __name__ == "__main__":

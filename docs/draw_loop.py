@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from _drawing import EDGE, PAPER, Sheet, box, words
+from _drawing import EDGE, Sheet, box, words
 
 from rlsf.files import read_json
-from rlsf.report.svg import AFTER, BEFORE, LINE, MUTED
+from rlsf.report.svg import AFTER, BEFORE, LINE, MUTED, PAPER
 
 FIGURES = Path(__file__).parent / "figures"
 LETTERS, SHOWN, SURE = 60, 5, 0.9

@@ -58,3 +58,13 @@ def test_any_points_have_places_inside(points):
     found = boxes(points, [(40.0, 10.0)] * len(points))
     assert all(box[0] >= 0 and box[1] >= 0 and box[2] <= BOUNDS[0] and box[3] <= BOUNDS[1] for box in found)
     assert found == boxes(points, [(40.0, 10.0)] * len(points))
+
+
+def test_a_label_makes_way_for_a_line():
+    point, size = (300.0, 200.0), (60.0, 10.0)
+    ((x, y),) = place_labels([point], [size], BOUNDS)
+    line = [(x + 5.0 * step, y + 5) for step in range(13)]
+    ((moved_x, moved_y),) = place_labels([point], [size], BOUNDS, line)
+    assert not any(moved_x <= a <= moved_x + 60 and moved_y <= b <= moved_y + 10 for a, b in line)
+    meets = anchor(point, (moved_x, moved_y), size)
+    assert np.hypot(meets[0] - 300, meets[1] - 200) < 15

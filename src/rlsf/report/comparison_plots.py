@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rlsf.evaluation.comparison_schema import CostPoint, Kind, MethodSummary
 from rlsf.report.comparison import ACCURACY, Metric
-from rlsf.report.comparison_view import Row
+from rlsf.report.comparison_view import GROUPS, Row
 from rlsf.report.format import THIN
-from rlsf.report.label_placement import anchor, place_labels
+from rlsf.report.point_names import NamedPoint, name_points
+from rlsf.report.root_scale import root_scale
 from rlsf.report.svg import AFTER, BEFORE, INK, LINE, MUTED, RIGHT, house_style, inline_svg
 
 #: Marker, colour and whether it is filled, by kind of method.
@@ -24,24 +26,55 @@ MARKS: dict[Kind, tuple[str, str, bool]] = {
     "labelled": ("s", BEFORE, True),
     "bound": ("^", RIGHT, False),
 }
-_LABEL = 8.5
-#: Width of a letter and height of a line in parts of the font size, generous for fonts that the page may have.
-_LETTER, _LINE_HEIGHT = 0.56, 1.15
+#: Inches: the letters are readable where the figure is as wide as a page's text.
+_WIDTH, _HEIGHT = 8.4, 5.6
+#: An interval is shown up to this multiple of the largest error, beyond which it would take the room of all others.
+_REACH = 1.5
 
 
-def scatter_plot(rows: Sequence[Row], metric: Metric, name: str) -> str:
-    """Accuracy against a calibration error, with the 95 % intervals of both; better is up and to the left."""
+def scatter_plot(rows: Sequence[Row], metric: Metric, name: str, *, legend: bool = False) -> str:
+    """Accuracy against a calibration error in [0, 1], with the 95 % intervals of both; better is up and to the left.
+
+    The error's axis grows with the square root: most errors are small. ``legend``: what the marks are, in the figure.
+    """
     shown = [row for row in rows if row.estimate(ACCURACY).value is not None and row.estimate(metric).value is not None]
     with house_style():
-        figure = Figure(figsize=(10.6, 6.0))
-        axes = figure.add_axes((0.065, 0.095, 0.92, 0.89))
+        figure, axes = _figure(shown, legend=legend)
         for row in shown:
             _cross(axes, row, metric)
         axes.margins(0.05)
-        axes.set_xlabel(f"{metric.name} (left is better)")
+        root_scale(axes, *_reach(shown, metric))
+        axes.set_xlabel(f"{metric.name} (left is better; square-root scale)")
         axes.set_ylabel(f"Accuracy ({ACCURACY.unit})")
-        _name_points(figure, axes, [(row.method, _place(row, metric)) for row in shown])
+        name_points(figure, axes, [_named(row.method, _place(row, metric)) for row in shown])
         return inline_svg(figure, name, f"Accuracy against {metric.name} of every method, with 95 % intervals")
+
+
+def _figure(rows: Sequence[Row], *, legend: bool) -> tuple[Figure, Axes]:
+    """A figure of the house's size, with a row above the axes for the marks of all kinds that are there."""
+    figure = Figure(figsize=(_WIDTH, _HEIGHT))
+    axes = figure.add_axes((0.075, 0.09, 0.905, 0.85 if legend else 0.895))
+    if legend:
+        kinds = [kind for kind in GROUPS if any(row.method.kind == kind for row in rows)]
+        marks = [Line2D([], [], label=GROUPS[kind], **_style(kind)) for kind in kinds]
+        figure.legend(
+            handles=marks,
+            loc="upper left",
+            bbox_to_anchor=(0.062, 1.0),
+            ncols=len(marks),
+            labelcolor=INK,
+            handletextpad=0.1,
+            columnspacing=1.2,
+        )
+    return figure, axes
+
+
+def _reach(rows: Sequence[Row], metric: Metric) -> tuple[float, float]:
+    """From the smallest error to the largest, intervals included as far as ``_REACH`` allows."""
+    estimates = [row.estimate(metric) for row in rows]
+    values = [one.value for one in estimates if one.value is not None] or [0.0]
+    bounds = [bound for one in estimates for bound in one.interval or ()]
+    return max(0.0, min(values + bounds)), min(max(values + bounds), _REACH * max(values))
 
 
 def _place(row: Row, metric: Metric) -> tuple[float, float]:
@@ -65,52 +98,25 @@ def _cross(axes: Axes, row: Row, metric: Metric) -> None:
     _mark(axes, row.method.kind, x, y)
 
 
-def _mark(axes: Axes, kind: Kind, x: float, y: float, size: float = 6.5) -> None:
+def _mark(axes: Axes, kind: Kind, x: float, y: float) -> None:
+    axes.plot([x], [y], zorder=3, **_style(kind))
+
+
+def _named(method: MethodSummary, place: tuple[float, float], way: Sequence[tuple[float, float]] = ()) -> NamedPoint:
+    return NamedPoint(method.recipe, place, MARKS[method.kind][1], way)
+
+
+def _style(kind: Kind) -> dict[str, Any]:
+    """The mark of a kind of method."""
     marker, colour, filled = MARKS[kind]
-    axes.plot(
-        [x],
-        [y],
-        marker=marker,
-        markersize=size,
-        markerfacecolor=colour if filled else "none",
-        markeredgecolor=colour,
-        markeredgewidth=1.5,
-        linestyle="none",
-        zorder=3,
-    )
-
-
-def _name_points(figure: Figure, axes: Axes, points: Sequence[tuple[MethodSummary, tuple[float, float]]]) -> None:
-    """Each point's name beside it, joined by a thin line where it stands apart."""
-    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # places are those of the limits that are drawn
-    width, height = (float(side) * 72 for side in figure.get_size_inches())
-    box = axes.get_position()
-    area = (box.width * width, box.height * height)
-    to_points = axes.transLimits
-    at = [tuple(np.asarray(to_points.transform(place)) * area) for _, place in points]
-    sizes = [(_LABEL * _LETTER * len(one.recipe), _LABEL * _LINE_HEIGHT) for one, _ in points]
-    for (one, _), point, size, corner in zip(points, at, sizes, place_labels(at, sizes, area), strict=True):
-        meets = anchor(point, corner, size)
-        if np.hypot(meets[0] - point[0], meets[1] - point[1]) > 9:
-            x, y = ([a / b for a, b in zip((point[i], meets[i]), (area[i],) * 2, strict=True)] for i in (0, 1))
-            axes.plot(x, y, color=MUTED, linewidth=0.6, alpha=0.7, transform=axes.transAxes, zorder=2)
-        # Anchored on the side of its point, so that another font does not move it away.
-        right = corner[0] + size[0] / 2 < point[0]
-        axes.text(
-            (corner[0] + (size[0] if right else 0)) / area[0],
-            (corner[1] + size[1] / 2) / area[1],
-            literal(one.recipe),
-            transform=axes.transAxes,
-            fontsize=_LABEL,
-            ha="right" if right else "left",
-            va="center_baseline",
-            zorder=4,
-        )
-
-
-def literal(text: str) -> str:
-    """Text that Matplotlib takes as it is, dollar signs too."""
-    return text.replace("$", r"\$")
+    return {
+        "marker": marker,
+        "markersize": 6.5,
+        "markerfacecolor": colour if filled else "none",
+        "markeredgecolor": colour,
+        "markeredgewidth": 1.5,
+        "linestyle": "none",
+    }
 
 
 def small_reliability(method: MethodSummary, name: str) -> str:
@@ -153,18 +159,21 @@ def _unit_square(axes: Axes) -> None:
     axes.tick_params(labelsize=8)
 
 
-def cost_plot(rows: Sequence[Row], name: str) -> str:
-    """Accuracy over tokens generated and trained on: a line a method, with a mark at its end, both means over runs."""
+def cost_plot(rows: Sequence[Row], name: str, *, legend: bool = False) -> str:
+    """Accuracy over tokens generated and trained on: a line a method, with a mark at its end, both means over runs.
+
+    ``legend``: what the marks are, in the figure.
+    """
     shown = [row for row in rows if any(row.method.curves.values())]
     with house_style():
-        figure = Figure(figsize=(10.6, 5.4))
-        axes = figure.add_axes((0.065, 0.105, 0.92, 0.88))
+        figure, axes = _figure(shown, legend=legend)
         ends = []
         for row in shown:
             colour, end = MARKS[row.method.kind][1], _mean_of([curve[-1] for curve in _curves(row.method)])
-            _draw_way(axes, mean_way(row.method), end, colour)
-            ends.append((row.method, end))
-        for method, end in ends:
+            way, last = mean_way(row.method), last_learned(row.method)
+            _draw_way(axes, way, last, end, colour)
+            ends.append((row.method, end, [*way, last, end]))
+        for method, end, _ in ends:
             _mark(axes, method.kind, *end)
         axes.margins(0.06)
         axes.set_xlabel("Tokens generated and trained on (thousands)")
@@ -173,7 +182,7 @@ def cost_plot(rows: Sequence[Row], name: str) -> str:
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.4g}".replace(",", THIN))
         for side in ("left", "bottom"):
             axes.spines[side].set_color(LINE)
-        _name_points(figure, axes, ends)
+        name_points(figure, axes, [_named(*one) for one in ends])
         return inline_svg(figure, name, "Accuracy of every method over the tokens it generated and trained on")
 
 
@@ -181,15 +190,33 @@ def _tokens(point: CostPoint) -> float:
     return (point.generated_tokens + point.training_tokens) / 1000
 
 
-def _draw_way(axes: Axes, way: Sequence[tuple[float, float]], end: tuple[float, float], colour: str) -> None:
-    """The line to an end, dotted from the last checkpoint to an earlier one's accuracy where that was kept."""
+def _draw_way(
+    axes: Axes,
+    way: Sequence[tuple[float, float]],
+    last: tuple[float, float],
+    end: tuple[float, float],
+    colour: str,
+) -> None:
+    """The line to the last that was learned, dotted from there to an earlier accuracy where that was kept."""
     if not way:
         return
     style: dict[str, Any] = {"color": colour, "linewidth": 1.2, "alpha": 0.7}
-    chosen = way[-1][0] == end[0]  # nothing was spent in between
-    axes.plot(*zip(*(way if chosen else [*way, end]), strict=True), marker=".", markersize=4, **style)
-    if chosen:
-        axes.plot(*zip(way[-1], end, strict=True), linestyle=":", **style)
+    line = [*way, last] if way[-1][0] < last[0] else way
+    axes.plot(*zip(*line, strict=True), marker=".", markersize=4, **style)
+    if last != end:
+        axes.plot(*zip(last, end, strict=True), linestyle=":", **style)
+
+
+def last_learned(method: MethodSummary) -> tuple[float, float]:
+    """What was spent in all and the accuracy of the last checkpoint, whether or not an earlier one was kept.
+
+    A run kept an earlier one where its end has a last checkpoint beside it: both are at the same step.
+    """
+    ends = []
+    for curve in _curves(method):
+        earlier = len(curve) > 1 and curve[-2].step == curve[-1].step
+        ends.append(curve[-1].model_copy(update={"accuracy": curve[-2].accuracy}) if earlier else curve[-1])
+    return _mean_of(ends)
 
 
 def mean_way(method: MethodSummary) -> list[tuple[float, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlsf.evaluation.groups import FloatArray
 
@@ -12,29 +13,37 @@ from rlsf.evaluation.groups import FloatArray
 _RADII = (7.0, 13.0, 20.0, 29.0, 40.0, 54.0, 70.0, 90.0, 115.0)
 _DIRECTIONS = 20
 _PASSES = 6
-_COVERS_NAME, _COVERS_POINT, _COVERS_LINE, _CONFUSES = 400.0, 60.0, 25.0, 30.0
+_COVERS_NAME, _COVERS_POINT, _COVERS_LINE, _CONFUSES, _COVERS_BEAD = 400.0, 60.0, 25.0, 30.0, 2.0
 #: Half the width of a point's mark, and the distance below which a label seems to belong to a point.
 _POINT, _BELONGS = 4.5, 12.0
 
 
 def place_labels(
-    points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], bounds: tuple[float, float]
+    points: Sequence[tuple[float, float]],
+    sizes: Sequence[tuple[float, float]],
+    bounds: tuple[float, float],
+    beads: Sequence[tuple[float, float]] = (),
 ) -> list[tuple[float, float]]:
     """The lower left corner of each label; all lengths in points.
 
-    ``points`` [n] inside (0, 0) ... ``bounds``, ``sizes`` (width, height) of labels. Every label tries places around
-    its point and takes the cheapest, given all others, in turn and a few times over: far is dear, covering a leader
-    line or standing beside another point dearer, then covering a point, then another label. Equal input gives equal
-    places.
+    ``points`` [n] inside (0, 0) ... ``bounds``, ``sizes`` (width, height) of labels, ``beads`` on what else is drawn,
+    better left uncovered. Every label tries places around its point and takes the cheapest, given all others, in turn
+    and a few times over: far is dear, covering a leader line or standing beside another point dearer, then covering a
+    point, then another label. Equal input gives equal places.
     """
     at = np.asarray(points, np.float64).reshape(-1, 2)
     extent = np.asarray(sizes, np.float64).reshape(-1, 2)
     choices = [_candidates(point, size, bounds) for point, size in zip(at, extent, strict=True)]
+    strung = np.asarray(beads, np.float64).reshape(-1, 2)
+    fixed = [
+        _COVERS_BEAD * _holds(options, size, strung).sum(axis=1) for options, size in zip(choices, extent, strict=True)
+    ]
     placed = [options[0] for options in choices]
     for _ in range(_PASSES):
         before = [tuple(corner) for corner in placed]
         for index, options in enumerate(choices):
-            placed[index] = options[int(np.argmin(_costs(index, options, placed, at, extent)))]
+            costs = fixed[index] + _costs(index, options, placed, at, extent)
+            placed[index] = options[int(np.argmin(costs))]
         if [tuple(corner) for corner in placed] == before:
             break
     return [(float(x), float(y)) for x, y in placed]
@@ -78,6 +87,12 @@ def _costs(
         own = points[index] + share * (middle - points[index])
         cost += _COVERS_LINE * _overlap(own - 1, np.full(2, 2.0), where, extent).sum(axis=1) / 2
     return cost
+
+
+def _holds(corners: FloatArray, size: FloatArray, points: FloatArray) -> NDArray[np.bool_]:
+    """Which points are covered at each corner: [c, m]."""
+    from_corner = points[None] - corners[:, None]
+    return ((from_corner >= 0) & (from_corner <= size)).all(axis=-1)
 
 
 def _overlap(corners: FloatArray, size: FloatArray, others: FloatArray, extent: FloatArray) -> FloatArray:

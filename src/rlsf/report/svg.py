@@ -30,6 +30,8 @@ PALETTE = {
     "wrong": "#a63a66",
 }
 INK, MUTED, LINE = PALETTE["ink"], PALETTE["muted"], PALETTE["line"]
+#: The background of the light theme, and of pictures that are files of their own.
+PAPER = "#fcfbf7"
 BEFORE, AFTER = PALETTE["before"], PALETTE["after"]
 RIGHT, WRONG = PALETTE["right"], PALETTE["wrong"]
 
@@ -87,6 +89,18 @@ def inline_svg(figure: Figure, name: str, title: str) -> str:
     _shorten(root)
     ElementTree.register_namespace("", _SVG)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def standalone_svg(svg: str, *, halo: bool = False) -> str:
+    """An inline drawing as a file of its own, with what it takes from the page: a font and a background.
+
+    The background is that of the light theme in both: a picture does not learn which theme the page around it has.
+    ``halo``: letters keep a rim of the background, for names that lines pass under.
+    """
+    opening, rest = svg.split(">", 1)
+    rim = f"<style>text{{paint-order:stroke;stroke:{PAPER};stroke-width:2px}}</style>" if halo else ""
+    paper = f'<rect width="100%" height="100%" fill="{PAPER}"/>'
+    return f'{opening} font-family="system-ui, sans-serif">{rim}{paper}{rest}\n'
 
 
 def _localise_ids(root: ElementTree.Element, name: str) -> None:
