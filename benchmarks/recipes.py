@@ -1,14 +1,15 @@
 """Every recipe on the bundled model side by side: accuracy, calibration and cost, with intervals, and what is special.
 
 python benchmarks/recipes.py [--quick] [--json FILE] [--output FOLDER] [--recipes A B ...] [--seeds 0 1 2]
-                             [--budget CAPS] [--workers N] [--page docs/results.md] [--pages docs/recipes]
-                             [--readme README.md]
+                             [--budget CAPS] [--curve] [--workers N] [--page docs/results.md]
+                             [--pages docs/recipes] [--readme README.md] [--figures docs/figures]
 
 ``rlsf compare --demo``: the shipped recipes with the demo's settings under one budget, 400 generated questions to learn
 from, 500 others to measure on; beside it ``rc-rm``, which trains a reward model and no policy. A run is one thread.
 ``--page`` writes three tables between the marks of a Markdown page: of policies, of reward models on held-out pairs,
-and of turns; ``--pages`` a table into the page of each recipe, ``--readme`` one short table. What FOLDER holds already
-is not done again.
+and of turns; ``--pages`` a table into the page of each recipe, ``--readme`` one short table. ``--figures`` draws
+accuracy against ECE, and over the tokens spent, with ``--curve`` each method's way there. What FOLDER holds already is
+not done again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 from rich.console import Console
 
 from _cells import Cells
+from _comparison_figures import write_figures
 from _page import Table, write_tables
 from _shared import options, show, write_json
 from rlsf.cli.compare import CompareOptions, plan_of
@@ -234,11 +236,13 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=[*chosen_recipes("all"), REWARD_MODEL])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--budget", default=BUDGET, help="caps of what each run may spend, as for rlsf compare")
+    parser.add_argument("--curve", action="store_true", help="measure every checkpoint: accuracy by cost on the way")
     parser.add_argument("--workers", type=int, help="runs at a time, by default one a core")
     parser.add_argument("--output", type=Path, default=Path("comparisons/recipes"), help="where all runs are kept")
     parser.add_argument("--page", type=Path, metavar="FILE", help="a Markdown page to write the tables into")
     parser.add_argument("--pages", type=Path, metavar="FOLDER", help="the pages of the recipes, NAME.md each")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="a Markdown page for one short table")
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw the comparison into two SVG files there")
     arguments = parser.parse_args()
     if not arguments.quick:
         compared(arguments, ())
@@ -257,6 +261,7 @@ def compared(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> None:
         recipes=",".join(name for name in arguments.recipes if name != REWARD_MODEL),
         seeds=",".join(map(str, arguments.seeds)) + ",",
         budget=arguments.budget,
+        curve=arguments.curve,
     )
     plan = plan_of(asked, overrides, folder, resume=True)
     comparison = compare(plan, folder.path, resume=True, workers=arguments.workers)
@@ -278,6 +283,8 @@ def compared(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> None:
         write_tables(arguments.page, {name: table for name, table in tables.items() if table[1]}, took)
     if arguments.readme is not None:
         write_tables(arguments.readme, {"comparison": (SUMMARY, best_first(comparison))}, took)
+    if arguments.figures is not None:
+        write_figures(comparison, arguments.figures)
     if arguments.pages is not None:
         write_pages(comparison, models, arguments.pages, took)
 
