@@ -21,7 +21,9 @@ _SKILL = {
 }
 
 
-def example_study(questions: int = 60, skill: dict[str, float] | None = None) -> SignalStudy:
+def example_study(
+    questions: int = 60, skill: dict[str, float] | None = None, *, everything_right: bool = False
+) -> SignalStudy:
     """Six traces a question, one in twenty without an answer; worked ones are right more often, copied ones surer."""
     skill = _SKILL if skill is None else skill
     generator = np.random.default_rng(0)
@@ -30,7 +32,7 @@ def example_study(questions: int = 60, skill: dict[str, float] | None = None) ->
         hardness = generator.normal()
         for index in range(6):
             worked, copied = index % 2 == 1, index > 1
-            good = 0.8 * worked - hardness + generator.normal() > 0
+            good = 0.8 * worked - hardness + generator.normal() > 0 or everything_right
             answered = generator.random() > 0.05
             row = {"prompt_id": f"q{question:03}", "index": index, "answer_class": -1, "tokens": 20, "correct": False}
             if answered:

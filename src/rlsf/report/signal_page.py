@@ -104,7 +104,7 @@ def render_signal_page(study: SignalStudy, facts: StudyFacts) -> str:
             style=Markup(asset("style.css") + asset("signals.css")),
             measures=MEASURES,
             remarks=remarks(study),
-            auroc_figure=Markup(measure_plot(study, "auroc", "auroc", signals)),
+            auroc_figure=Markup(measure_plot(study, "auroc", "auroc", signals)) if _known(study, "auroc") else None,
             across_figures=[_drawing(study, measure, signals) for measure in _across(study)],
             choosing_figures=[
                 _drawing(study, measure, signals, lines if measure == "surest_accuracy" else None)
@@ -133,7 +133,12 @@ def _across(study: SignalStudy) -> list[str]:
     """Measures within and across kinds that have a figure; those of copying are left out where they are the others."""
     coincide = not (study.kinds["direct, copied"].traces or study.kinds["worked, computed"].traces)
     asked = [measure for measure in _ACROSS if not (coincide and measure in _COPYING)]
-    return [key for key in asked if any(one.figures[key].value is not None for one in study.signals.values())]
+    return [key for key in asked if _known(study, key)]
+
+
+def _known(study: SignalStudy, measure: str) -> bool:
+    """Whether any signal has the figure."""
+    return any(one.figures[measure].value is not None for one in study.signals.values())
 
 
 def _drawing(
