@@ -55,7 +55,7 @@ def _figure(rows: Sequence[Row], *, legend: bool) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(_WIDTH, _HEIGHT))
     axes = figure.add_axes((0.075, 0.09, 0.905, 0.85 if legend else 0.895))
     if legend:
-        kinds = [kind for kind in GROUPS if any(row.method.kind == kind for row in rows)]
+        kinds: list[Kind] = [kind for kind in GROUPS if any(row.method.kind == kind for row in rows)]
         marks = [Line2D([], [], label=GROUPS[kind], **_style(kind)) for kind in kinds]
         figure.legend(
             handles=marks,

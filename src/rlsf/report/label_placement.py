@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rlsf.evaluation.groups import FloatArray
 
@@ -35,9 +34,7 @@ def place_labels(
     extent = np.asarray(sizes, np.float64).reshape(-1, 2)
     choices = [_candidates(point, size, bounds) for point, size in zip(at, extent, strict=True)]
     strung = np.asarray(beads, np.float64).reshape(-1, 2)
-    fixed = [
-        _COVERS_BEAD * _holds(options, size, strung).sum(axis=1) for options, size in zip(choices, extent, strict=True)
-    ]
+    fixed = [_COVERS_BEAD * _covered(options, size, strung) for options, size in zip(choices, extent, strict=True)]
     placed = [options[0] for options in choices]
     for _ in range(_PASSES):
         before = [tuple(corner) for corner in placed]
@@ -89,10 +86,11 @@ def _costs(
     return cost
 
 
-def _holds(corners: FloatArray, size: FloatArray, points: FloatArray) -> NDArray[np.bool_]:
-    """Which points are covered at each corner: [c, m]."""
+def _covered(corners: FloatArray, size: FloatArray, points: FloatArray) -> FloatArray:
+    """How many points are covered at each corner: [c]."""
     from_corner = points[None] - corners[:, None]
-    return ((from_corner >= 0) & (from_corner <= size)).all(axis=-1)
+    inside = np.logical_and(from_corner >= 0, from_corner <= size)
+    return np.logical_and(inside[..., 0], inside[..., 1]).sum(axis=1).astype(np.float64)
 
 
 def _overlap(corners: FloatArray, size: FloatArray, others: FloatArray, extent: FloatArray) -> FloatArray:
