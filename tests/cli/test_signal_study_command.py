@@ -144,7 +144,8 @@ def test_samples_have_no_greedy_accuracy(tmp_path: Path, demo_data: tuple[Path, 
     few = write(tmp_path / "few.jsonl", *demo_data[1].read_text().splitlines()[:4])
     options = ("--sampling.strategy", "sampling", "--sampling.branches", "4", "--signals", "answer_probability")
     shown = studies("--model", MODEL_DIR, "--data", few, "--output", tmp_path / "out", *SMALL, *options)
-    assert re.search(r"^right: a trace at random [\d.]+\u202f%, the majority [\d.]+\u202f%, any trace ", shown, re.MULTILINE)
+    shares = r"^right: a trace at random [\d.]+\u202f%, the majority [\d.]+\u202f%, any trace "
+    assert re.search(shares, shown, re.MULTILINE)
 
 
 def test_mistakes_are_met_before_any_work(tmp_path: Path, demo_data: tuple[Path, Path], fails: Fails) -> None:
