@@ -4,11 +4,14 @@ from transformers import AutoModelForCausalLM
 
 from rlsf.demo import MODEL_DIR
 from rlsf.demo.branches import Branch, measure, sample_branches
+from rlsf.demo.courses import SUMS_1M
 from rlsf.demo.solutions import DIRECT_OPENINGS, WORKED_OPENINGS
 from rlsf.demo.stories import NAMES
 from rlsf.demo.tasks import generate
+from rlsf.models.config import ModelConfig
 
 LARGEST_FOLDER = 6 * 1024**2
+BUNDLED = ModelConfig(path=str(MODEL_DIR), device="cpu", dtype="float32")
 
 
 def branch(correct, confidence, style="direct", first_token=" It", tokens=5):
@@ -51,7 +54,7 @@ def test_bundled_model_loads_in_float32_by_default():
 
 def test_greedy_is_direct_and_half_right_while_worked_solutions_are_right():
     problems = generate("validation", 100, seed=7)
-    figures = measure(problems, sample_branches(MODEL_DIR, problems))
+    figures = measure(problems, sample_branches(BUNDLED, problems, SUMS_1M.max_new_tokens))
     assert figures["greedy_direct_share"] > 0.95
     assert 0.35 <= figures["greedy_accuracy"] <= 0.65
     assert figures["latent_worked_accuracy"] > 0.85
@@ -64,6 +67,6 @@ def test_greedy_is_direct_and_half_right_while_worked_solutions_are_right():
 def test_first_tokens_of_branches_are_the_openings_of_the_training_text():
     problems = generate("validation", 60, seed=8)
     openings = {opening.split()[0].rstrip(",:") for opening in DIRECT_OPENINGS | WORKED_OPENINGS}
-    branches = [branch for row in sample_branches(MODEL_DIR, problems) for branch in row]
+    branches = [branch for row in sample_branches(BUNDLED, problems, SUMS_1M.max_new_tokens) for branch in row]
     natural = [branch.first_token.strip() in openings or branch.first_token.strip() in NAMES for branch in branches]
     assert sum(natural) / len(natural) > 0.95

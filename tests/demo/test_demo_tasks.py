@@ -1,4 +1,5 @@
 import ast
+import hashlib
 import json
 import operator
 import random
@@ -15,7 +16,7 @@ from rlsf.answers.config import AnswerConfig
 from rlsf.answers.find import find_occurrences
 from rlsf.demo.data import write_data
 from rlsf.demo.drills import drill
-from rlsf.demo.problems import LARGEST, Arithmetic, Holding, draw
+from rlsf.demo.problems import LONG, SHORT, Arithmetic, Holding, draw
 from rlsf.demo.solutions import DIRECT_OPENINGS, WORKED_OPENINGS, answer_of, complete, style_of
 from rlsf.demo.tasks import LETTERS, Split, generate, split_of
 
@@ -23,9 +24,14 @@ SPLITS = get_args(Split)
 COUNT = 400
 
 
+@pytest.fixture(scope="module", params=[SHORT, LONG], ids=["short", "long"])
+def level(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def problems():
-    return {split: generate(split, COUNT, seed=1) for split in SPLITS}
+def problems(level):
+    return {split: generate(split, COUNT, seed=1, level=level) for split in SPLITS}
 
 
 def every(problems):
@@ -91,10 +97,10 @@ def test_direct_answers_hold_nothing_but_the_answer(problems):
         assert [found.answer for found in find_occurrences(direct, AnswerConfig(), problem.choices)] == [problem.gold]
 
 
-def test_numbers_stay_small_and_choices_are_distinct(problems):
+def test_numbers_stay_small_and_choices_are_distinct(problems, level):
     for problem in every(problems):
         results = [equation.result for equation in problem.arithmetic.equations]
-        assert all(0 < result <= LARGEST for result in results), problem
+        assert all(0 < result <= level.largest for result in results), problem
         if problem.choices:
             assert len(set(problem.choices)) == len(LETTERS)
 
@@ -153,13 +159,13 @@ def test_problems_do_not_depend_on_the_process():
     assert ast.literal_eval(texts) == [problem.text for problem in generate("test", 5)]
 
 
-def test_drills_are_true_and_none_holds_the_numbers_of_a_held_out_question():
+def test_drills_are_true_and_none_holds_the_numbers_of_a_held_out_question(level):
     rng = random.Random(0)
     chains = 0
     for _ in range(300):
-        for left, right in re.findall(r"([-+*\d ]+) = (\d+)\.", drill(rng)):
+        for left, right in re.findall(r"([-+*\d ]+) = (\d+)\.", drill(rng, level)):
             assert evaluate(left) == int(right)
-            assert 0 < int(right) <= LARGEST
+            assert 0 < int(right) <= level.largest
             quantities = [int(number) for number in re.findall(r"\d+", left)]
             if len(quantities) > 2:
                 chains += 1
@@ -168,9 +174,22 @@ def test_drills_are_true_and_none_holds_the_numbers_of_a_held_out_question():
     assert chains > 300
 
 
-def test_every_question_needs_two_equations_or_more(problems):
+def test_every_question_needs_two_equations_or_more(problems, level):
     """A drill shown in training is therefore never the solution of a held-out question."""
-    assert min(len(problem.arithmetic.equations) for problem in every(problems)) >= 2
+    steps = [len(problem.arithmetic.equations) for problem in every(problems)]
+    assert (min(steps), max(steps)) == (2, 4 if level is SHORT else 8)
+
+
+def test_the_questions_of_the_bundled_model_are_those_it_was_trained_on():
+    """Its figures stand for these; a digest, because a change of what is drawn would change all of them."""
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        for problem in generate(split, 200, seed=3):
+            digest.update(f"{problem.text}{problem.gold}{problem.arithmetic.canonical}".encode())
+    rng = random.Random(1)
+    for _ in range(50):
+        digest.update(drill(rng).encode())
+    assert digest.hexdigest()[:16] == "718060be025b6107"
 
 
 def test_unknown_split_names_the_known_ones():

@@ -1,13 +1,16 @@
 import random
+from itertools import islice
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from rlsf.demo import MODEL_DIR
-from rlsf.demo.batches import COMPLETIONS, PROMPT_WEIGHT, batches, collate, drill_row, question_row
+from rlsf.demo.batches import COMPLETIONS, PROMPT_WEIGHT, BatchStreams, batches, collate, drill_row, question_row
+from rlsf.demo.problems import LONG
 from rlsf.demo.solutions import DIRECT_OPENINGS, WORKED_OPENINGS, complete
 from rlsf.demo.tasks import generate
 from rlsf.demo.vocabulary import END_ID, LARGEST_VOCABULARY, PAD_ID
@@ -101,3 +104,18 @@ def test_batches_are_reproducible_and_never_repeat_a_question(tokenizer):
     assert not torch.equal(one.input_ids[:, :30], three.input_ids[:, :30])
     assert one.input_ids.shape[0] == 4 + 1  # and a drill
     assert not torch.equal(next(first).input_ids[:, :30], one.input_ids[:, :30])
+
+
+def test_processes_that_make_batches_make_streams_of_their_own(tokenizer):
+    """As many streams as processes, in turn: the same whatever the processes are, and none the stream of one."""
+
+    def made(processes):
+        streams = BatchStreams(tokenizer, 2, 5, LONG)
+        return [batch.input_ids for batch in islice(DataLoader(streams, batch_size=None, num_workers=processes), 4)]
+
+    alone, two = made(0), made(2)
+    assert all(map(torch.equal, alone, (batch.input_ids for batch in batches(tokenizer, 2, 5, LONG))))
+    assert all(map(torch.equal, two, made(2)))
+    streams = [batches(tokenizer, 2, f"5:{number}", LONG) for number in (0, 1)]
+    expected = [next(streams[number]).input_ids for number in (0, 1, 0, 1)]
+    assert all(map(torch.equal, two, expected))

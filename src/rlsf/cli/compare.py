@@ -37,7 +37,7 @@ class CompareOptions:
     recipes: str | None = None
     """Names of methods, one,two,three; all: every one that trains a policy or tries again. By default all."""
     model: str | None = None
-    """Model that every method starts from: a folder or a hub id."""
+    """Model that every method starts from: a folder or a hub id; with --demo one that rlsf.demo.train has made."""
     data: str | None = None
     """A preset (gsm8k) with a split to learn from and one to measure on; else say --prompts and --eval-data."""
     prompts: str | None = None
@@ -45,7 +45,7 @@ class CompareOptions:
     eval_data: str | None = None
     """Labelled questions to measure on, as for `rlsf run`."""
     demo: Annotated[bool, Parameter(negative="", show_default=False)] = False
-    """The bundled model, its generated questions and the demo's settings, in the place of model and data."""
+    """The bundled model or --model, its generated questions and the demo's settings, in the place of data."""
     seeds: str | None = None
     """How many seeds (3: 0, 1 and 2), or which (0,5). By default 3."""
     budget: str | None = None
@@ -71,17 +71,17 @@ class CompareOptions:
         """
         self._require_sense()
         layer = RecipeOptions(
-            model=self.model, prompts=self.data or self.prompts, eval_data=self.data or self.eval_data
+            model=None if self.demo else self.model,
+            prompts=self.data or self.prompts,
+            eval_data=self.data or self.eval_data,
         ).layer()
         return merge(layer, {"budget": parse_budget(self.budget)} if self.budget else {})
 
     def _require_sense(self) -> None:
         from rlsf.prompts.presets import PRESETS
 
-        if self.demo and (self.model or self.data or self.prompts or self.eval_data):
-            raise InputError(
-                "--demo has its own model and questions: leave out --model, --data, --prompts, --eval-data"
-            )
+        if self.demo and (self.data or self.prompts or self.eval_data):
+            raise InputError("--demo has its own questions: leave out --data, --prompts and --eval-data")
         if self.data is not None and (self.prompts is not None or self.eval_data is not None):
             raise InputError("--data has both kinds of questions: leave out --prompts and --eval-data, or --data")
         if self.data is not None and self.data not in PRESETS:
@@ -164,19 +164,23 @@ def plan_of(what: CompareOptions, overrides: tuple[str, ...], folder: Comparison
 def _base(what: CompareOptions, folder: ComparisonFolder, kept: Layer | None) -> Callable[[str], Layer]:
     """What each method is told before anything that is set for all: settings of the demo, or those that were kept."""
     from rlsf.demo.settings import demo_settings
-    from rlsf.pipeline.comparing_plan import BEFORE, MEASURES
+    from rlsf.pipeline.comparing_plan import BEFORE, MEASURES, what_is_compared
 
     layer = what.layer()
     if what.demo:
-        data = {labelled: data_layer(folder.path.parent / "demo-data", labelled) for labelled in (False, True)}
+        model = None if what.model is None else Path(what.model)
+        data = {labelled: data_layer(folder.path.parent, labelled, model) for labelled in (False, True)}
 
         def of_demo(name: str) -> Layer:
             method = MEASURES if name == BEFORE else name
-            return merge(demo_settings(method), merge(data[resolve(method).needs_labels], layer))
+            settings = merge(what_is_compared(method), demo_settings(method, model))
+            return merge(settings, merge(data[resolve(method).needs_labels], layer))
 
         return of_demo
-    methods = {} if kept is None else {**kept["methods"], BEFORE: kept["start"]}
-    return lambda name: merge(methods.get(name, {}), layer)
+    if kept is not None:
+        methods = {**kept["methods"], BEFORE: kept["start"]}
+        return lambda name: merge(methods.get(name, {}), layer)
+    return lambda name: merge(what_is_compared(MEASURES if name == BEFORE else name), layer)
 
 
 def parse_budget(text: str) -> Layer:

@@ -26,6 +26,7 @@ def demo(
     *overrides: Overrides,
     where: RunOptions = _WHERE,
     recipe: str | None = None,
+    model: Path | None = None,
     beside: Annotated[bool, Parameter(negative="--alone")] = True,
 ) -> None:
     """Run a method end to end on the bundled model and its generated problems.
@@ -34,6 +35,8 @@ def demo(
     ----------
     recipe:
         The method, alone; by default rlsf. `rlsf recipes` lists them.
+    model:
+        Folder of another model that `python -m rlsf.demo.train` has made, in the place of the bundled one.
     beside:
         Run rlsf-trace as well, on the same traces, where no method is named.
     """
@@ -43,39 +46,47 @@ def demo(
     started, console = time.monotonic(), Console()
     named, name = recipe is not None, recipe or MAIN
     folder = where.folder(resolve(name))
-    layer = merge(data_layer(folder.parent / "demo-data", resolve(name).needs_labels), parse_overrides(overrides))
-    first = _recipe(name, layer)
+    layer = merge(data_layer(folder.parent, resolve(name).needs_labels, model), parse_overrides(overrides))
+    first = _recipe(name, layer, model)
     if where.dry_run:
         print_recipe(first)
         return
     _announce(first, console)
     said = ("--recipe", name) if named else () if beside else ("--alone",)
+    said = (*said, "--model", str(model)) if model else said
     go_on = ("rlsf", "demo", "--resume", "--output", folder, *said, *overrides)
     run_recipe(first, folder, resume=where.resume, go_on=go_on)
     if beside and not named:
-        second, other = _recipe(BESIDE, layer), folder.with_name(f"{folder.name}-{BESIDE}")
+        second, other = _recipe(BESIDE, layer, model), folder.with_name(f"{folder.name}-{BESIDE}")
         borrow_traces(RunFolder(folder), RunFolder(other))
         _announce(second, console)
         run_recipe(second, other, resume=where.resume or other.exists(), go_on=go_on)
     console.print(f"{time.monotonic() - started:.0f} s in all", highlight=False)
 
 
-def data_layer(folder: Path, labelled: bool) -> dict[str, Any]:
-    """The bundled model and its questions, as a layer of a recipe; gold answers where the recipe learns from them."""
-    from rlsf.demo import MODEL_DIR, write_data
+def data_layer(parent: Path, labelled: bool, model: Path | None = None) -> dict[str, Any]:
+    """A model and the questions of its course as a layer of a recipe; gold answers where the recipe learns from them.
 
-    questions, test = write_data(folder, SELF_TRAINING, TEST, seed=0, labelled=labelled)
+    By default the bundled model. The questions are written into a folder in ``parent``. Raises ``InputError`` for a
+    ``model`` that has taken no course.
+    """
+    from rlsf.demo import MODEL_DIR, write_data
+    from rlsf.demo.courses import SUMS_1M, course_of
+
+    course = course_of(model or MODEL_DIR)
+    folder = parent / ("demo-data" if course is SUMS_1M else f"demo-data-{course.name}")
+    questions, test = write_data(folder, SELF_TRAINING, TEST, seed=0, labelled=labelled, level=course.level)
     return {
-        "model": {"path": str(MODEL_DIR)},
+        "model": {"path": str(model or MODEL_DIR)},
         "prompts": {"path": str(questions)},
         "evaluation_data": {"path": str(test)},
     }
 
 
-def _recipe(name: str, layer: dict[str, Any]) -> Recipe:
+def _recipe(name: str, layer: dict[str, Any], model: Path | None) -> Recipe:
     from rlsf.demo.settings import demo_settings
 
-    return resolve(name, None, merge(demo_settings(name), layer))
+    return resolve(name, None, merge(demo_settings(name, model), layer))
 
 
 def _announce(recipe: Recipe, console: Console) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 
 import torch
+from torch.utils.data import IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerFast
 
 from rlsf.demo.drills import drill
+from rlsf.demo.problems import SHORT, Level
 from rlsf.demo.solutions import Style, complete
 from rlsf.demo.tasks import Problem, stream
 from rlsf.demo.vocabulary import END, PAD_ID
@@ -31,14 +33,26 @@ _HIDDEN = -1e4
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """``input_ids``, ``labels`` (the next token), ``weights`` (of its loss) and ``position_ids``: [rows, length];
-    ``attention_mask``: [rows, 1, length, length], added to the attention logits: 0 where a position may look."""
+    """``input_ids``, ``labels`` (the next token), ``weights`` (of its loss), ``position_ids`` and ``segments``, where
+    a position sees its own and segment 0: [rows, length]."""
 
     input_ids: torch.Tensor
     labels: torch.Tensor
     weights: torch.Tensor
     position_ids: torch.Tensor
-    attention_mask: torch.Tensor
+    segments: torch.Tensor
+
+    @property
+    def attention_mask(self) -> torch.Tensor:
+        """[rows, 1, length, length], added to the attention logits: 0 where a position may look."""
+        segments = self.segments
+        causal = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool, device=segments.device).tril()
+        visible = (segments[:, None, :] == segments[:, :, None]) | (segments[:, None, :] == 0)
+        return torch.zeros(visible.shape, device=segments.device).masked_fill(~(visible & causal), _HIDDEN)[:, None]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +96,12 @@ def _padded(rows: Sequence[Sequence[float]], filler: int) -> torch.Tensor:
 
 def collate(rows: Sequence[Row]) -> Batch:
     """Rows padded on the right; padding is a segment that nothing else looks at and weighs nothing."""
-    segments = _padded([row.segments for row in rows], -1)
-    causal = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool).tril()
-    visible = (segments[:, None, :] == segments[:, :, None]) | (segments[:, None, :] == 0)
     return Batch(
         input_ids=_padded([row.ids for row in rows], PAD_ID),
         labels=_padded([row.labels for row in rows], PAD_ID),
         weights=_padded([row.weights for row in rows], 0),
         position_ids=_padded([row.positions for row in rows], 0),
-        attention_mask=torch.zeros(visible.shape).masked_fill(~(visible & causal), _HIDDEN)[:, None],
+        segments=_padded([row.segments for row in rows], -1),
     )
 
 
@@ -102,18 +113,35 @@ def _encode(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerFast, rng
     return [question_row(prompt, encoded[width * i : width * (i + 1)]) for i, prompt in enumerate(prompts)]
 
 
-def _encode_drills(count: int, tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> list[Row]:
-    return [drill_row(ids) for ids in tokenizer([drill(rng) for _ in range(count)])["input_ids"]]
+def _encode_drills(count: int, tokenizer: PreTrainedTokenizerFast, rng: random.Random, level: Level) -> list[Row]:
+    return [drill_row(ids) for ids in tokenizer([drill(rng, level) for _ in range(count)])["input_ids"]]
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, questions: int, seed: int) -> Iterator[Batch]:
+def batches(
+    tokenizer: PreTrainedTokenizerFast, questions: int, seed: int | str, level: Level = SHORT
+) -> Iterator[Batch]:
     """Endless batches of ``questions`` fresh training questions each, and drills; the same for the same seed."""
     rng = random.Random(f"rlsf.demo:batches:{seed}")
-    problems = stream("train", seed, unique=False)
+    problems = stream("train", seed, unique=False, level=level)
     drills = round(DRILLS * questions)
     while True:
         pool = sorted(_encode(list(islice(problems, _POOL * questions)), tokenizer, rng), key=lambda row: len(row.ids))
         starts = list(range(0, len(pool), questions))
         rng.shuffle(starts)
         for start in starts:
-            yield collate([*pool[start : start + questions], *_encode_drills(drills, tokenizer, rng)])
+            yield collate([*pool[start : start + questions], *_encode_drills(drills, tokenizer, rng, level)])
+
+
+class BatchStreams(IterableDataset[Batch]):
+    """As many streams of batches as there are processes that make them, each with a seed of its own.
+
+    A process on its own makes the stream of ``batches`` for the same seed.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, questions: int, seed: int, level: Level) -> None:
+        self._tokenizer, self._questions, self._seed, self._level = tokenizer, questions, seed, level
+
+    def __iter__(self) -> Iterator[Batch]:
+        process = get_worker_info()
+        seed = self._seed if process is None else f"{self._seed}:{process.id}"
+        return batches(self._tokenizer, self._questions, seed, self._level)

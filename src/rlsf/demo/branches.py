@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from rlsf.sampling import SamplingConfig, SamplingRequest, TransformersEngine
 from rlsf.traces import Trace
 
 BRANCHES = 10
-MAX_NEW_TOKENS = 80
 SIGNALS = ("answer_disparity", "trace_confidence")
 #: A wrong answer above this confidence counts as confidently wrong.
 SURE = 0.8
@@ -62,16 +60,17 @@ def _grade(trace: Trace, problem: Problem, token_text: TokenText) -> Branch:
     )
 
 
-def sample_branches(folder: Path, problems: Sequence[Problem], branches: int = BRANCHES) -> list[list[Branch]]:
+def sample_branches(
+    model: ModelConfig, problems: Sequence[Problem], max_new_tokens: int, branches: int = BRANCHES
+) -> list[list[Branch]]:
     """The graded CoT-decoding branches (arXiv 2402.10200) of every problem, the most likely first token first."""
-    model = ModelConfig(path=str(folder), device="cpu", dtype="float32")
     tokenizer = load_tokenizer(model)
     engine = TransformersEngine(load_model(model), tokenizer)
     requests = [
         SamplingRequest(problem.id, render(problem.prompt.without_gold(), tokenizer, RenderConfig()).token_ids)
         for problem in problems
     ]
-    config = SamplingConfig(branches=branches, max_new_tokens=MAX_NEW_TOKENS)
+    config = SamplingConfig(branches=branches, max_new_tokens=max_new_tokens)
     return [
         [_grade(trace, problem, TokenText.from_ids(tokenizer, trace.token_ids)) for trace in traces]
         for problem, traces in zip(problems, engine.sample(requests, config), strict=True)

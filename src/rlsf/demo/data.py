@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rlsf.demo.problems import SHORT, Level
 from rlsf.demo.tasks import Problem, generate
 from rlsf.files import write_text
 
@@ -26,13 +27,15 @@ def _write(path: Path, records: Iterable[dict[str, Any]]) -> Path:
 
 
 def write_data(
-    folder: Path, self_training: int, test: int, seed: int = 0, *, labelled: bool = False
+    folder: Path, self_training: int, test: int, seed: int = 0, *, labelled: bool = False, level: Level = SHORT
 ) -> tuple[Path, Path]:
     """Write questions to learn from and ``test.jsonl`` (with answers) and return their paths.
 
     The former are ``self_training.jsonl``, without answers, or, for methods that need them, ``labelled.jsonl``.
     """
-    questions = (_record(problem, with_answer=labelled) for problem in generate("self_training", self_training, seed))
-    held_out = (_record(problem, with_answer=True) for problem in generate("test", test, seed))
+    questions = (
+        _record(problem, with_answer=labelled) for problem in generate("self_training", self_training, seed, level)
+    )
+    held_out = (_record(problem, with_answer=True) for problem in generate("test", test, seed, level))
     name = "labelled.jsonl" if labelled else "self_training.jsonl"
     return _write(folder / name, questions), _write(folder / "test.jsonl", held_out)

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import random
 
-from rlsf.demo.problems import LARGEST, Arithmetic, Equation, small_chain
+from rlsf.demo.problems import SHORT, Arithmetic, Equation, Level, small_chain
 from rlsf.demo.tasks import split_of
 
 EQUATIONS, CHAINS = 9, 7
 
 
-def equation(rng: random.Random) -> Equation:
+def equation(rng: random.Random, level: Level = SHORT) -> Equation:
     """A sum, a difference, or now and then a product."""
     if rng.random() < 0.1:
-        return Equation(rng.randint(2, 9), "*", rng.randint(3, 9))
-    left = rng.randint(2, LARGEST - 2)
+        return Equation(rng.randint(*level.large.groups), "*", rng.randint(*level.large.sizes))
+    left = rng.randint(2, level.largest - 2)
     if rng.random() < 0.5:
-        return Equation(left, "+", rng.randint(2, LARGEST - left))
+        return Equation(left, "+", rng.randint(2, level.largest - left))
     return Equation(left, "-", rng.randint(1, left - 1))
 
 
-def chain(rng: random.Random) -> Arithmetic:
+def chain(rng: random.Random, level: Level = SHORT) -> Arithmetic:
     """A small chain of the training split."""
     while True:
-        arithmetic = small_chain(rng)
+        arithmetic = small_chain(rng, level)
         if arithmetic.result > 0 and split_of(arithmetic) == "train":
             return arithmetic
 
@@ -39,8 +39,8 @@ def in_one_go(arithmetic: Arithmetic) -> str:
     return f"{holding.start}{changes} = {arithmetic.result}."
 
 
-def drill(rng: random.Random) -> str:
+def drill(rng: random.Random, level: Level = SHORT) -> str:
     """A text of equations or, as often, of chains."""
     if rng.random() < 0.5:
-        return " ".join(f"{equation(rng)}." for _ in range(EQUATIONS))
-    return " ".join(in_one_go(chain(rng)) for _ in range(CHAINS))
+        return " ".join(f"{equation(rng, level)}." for _ in range(EQUATIONS))
+    return " ".join(in_one_go(chain(rng, level)) for _ in range(CHAINS))

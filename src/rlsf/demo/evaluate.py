@@ -1,4 +1,4 @@
-"""Measure the bundled model: ``python -m rlsf.demo.evaluate [--model DIR] [--questions N] [--json FILE]``.
+"""Measure the bundled model, or one of another course: ``python -m rlsf.demo.evaluate [--model DIR]``.
 
 Greedy decoding against the ten branches of CoT-decoding on held-out questions: how often the model answers
 directly, how often it is right, how sure it is, and what each way of beginning is worth.
@@ -16,7 +16,9 @@ from rich.table import Table
 
 from rlsf.demo import MODEL_DIR
 from rlsf.demo.branches import measure, sample_branches
+from rlsf.demo.courses import course_of
 from rlsf.demo.tasks import generate
+from rlsf.models.config import ModelConfig
 
 _TABLES = {
     "by_format": "By answer format",
@@ -34,7 +36,7 @@ def _cell(value: float | int | None) -> str:
 
 def show(figures: dict[str, Any], console: Console) -> None:
     """Print the figures as tables."""
-    headline = Table("figure", "value", title="Bundled model")
+    headline = Table("figure", "value", title="The model on held-out questions")
     for name, value in figures.items():
         if name not in _TABLES:
             headline.add_row(name, _cell(value))
@@ -54,10 +56,13 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=500)
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
-    problems = generate(options.split, options.questions, options.seed)
-    figures = measure(problems, sample_branches(options.model, problems))
+    course = course_of(options.model)
+    problems = generate(options.split, options.questions, options.seed, course.level)
+    model = ModelConfig(path=str(options.model), device=options.device, dtype="float32")
+    figures = measure(problems, sample_branches(model, problems, course.max_new_tokens))
     show(figures, Console())
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,10 +12,6 @@ Operator = Literal["+", "-", "*"]
 #: most / fewest: which of four people has the largest or smallest total.
 Goal = Literal["value", "together", "difference", "most", "fewest"]
 
-#: No number of a question or a solution exceeds it.
-LARGEST = 99
-#: The share of problems about small numbers, which can often be answered without working them out.
-SMALL_SHARE = 0.55
 PEOPLE_COMPARED = 4
 
 
@@ -111,22 +107,74 @@ class Arithmetic:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scale:
-    """How large the numbers of a problem are: no total above ``largest``, no change above ``change``."""
+class Scale:
+    """How large the numbers of a problem are, no total above ``largest`` and no change above ``change``, and how many
+    changes there are: ``steps`` of a chain with their weights, ``after_groups`` at least and at most, and ``each`` of
+    two people."""
 
     largest: int
     starts: tuple[int, int]
     change: int
     groups: tuple[int, int]
     sizes: tuple[int, int]
-    steps: tuple[int, int, int]
+    steps: Mapping[int, int]
+    after_groups: tuple[int, int] = (1, 2)
+    each: tuple[int, int] = (1, 1)
 
 
-_SMALL = _Scale(largest=19, starts=(3, 15), change=9, groups=(2, 3), sizes=(3, 6), steps=(65, 35, 0))
-_LARGE = _Scale(largest=LARGEST, starts=(10, 90), change=39, groups=(2, 9), sizes=(3, 9), steps=(45, 40, 15))
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How hard problems are. ``small_share``: those about small numbers, of which some can be answered unworked."""
+
+    small: Scale
+    large: Scale
+    small_share: float
+
+    @property
+    def largest(self) -> int:
+        """No number of a question or a solution exceeds it."""
+        return self.large.largest
 
 
-def _changes(start: int, count: int, rng: random.Random, scale: _Scale) -> tuple[tuple[Operator, int], ...]:
+#: Two to four steps, numbers below a hundred.
+SHORT = Level(
+    small=Scale(largest=19, starts=(3, 15), change=9, groups=(2, 3), sizes=(3, 6), steps={2: 65, 3: 35}),
+    large=Scale(largest=99, starts=(10, 90), change=39, groups=(2, 9), sizes=(3, 9), steps={2: 45, 3: 40, 4: 15}),
+    small_share=0.55,
+)
+_TWO_TO_EIGHT = {2: 20, 3: 18, 4: 16, 5: 14, 6: 12, 7: 10, 8: 10}
+#: Two to eight steps, numbers below a thousand.
+LONG = Level(
+    small=Scale(
+        largest=29,
+        starts=(3, 25),
+        change=9,
+        groups=(2, 5),
+        sizes=(3, 5),
+        steps=_TWO_TO_EIGHT,
+        after_groups=(1, 7),
+        each=(1, 3),
+    ),
+    large=Scale(
+        largest=999,
+        starts=(20, 900),
+        change=299,
+        groups=(2, 9),
+        sizes=(3, 40),
+        steps=_TWO_TO_EIGHT,
+        after_groups=(1, 7),
+        each=(1, 3),
+    ),
+    small_share=0.4,
+)
+
+
+def _between(bounds: tuple[int, int], rng: random.Random) -> int:
+    """A number of a range; what is certain is not drawn."""
+    return bounds[0] if bounds[0] == bounds[1] else rng.randint(*bounds)
+
+
+def _changes(start: int, count: int, rng: random.Random, scale: Scale) -> tuple[tuple[Operator, int], ...]:
     value, changes = start, []
     for _ in range(count):
         above, below = scale.largest - value, value - 1
@@ -137,35 +185,37 @@ def _changes(start: int, count: int, rng: random.Random, scale: _Scale) -> tuple
     return tuple(changes)
 
 
-def _holding(rng: random.Random, scale: _Scale, steps: int) -> Holding:
+def _holding(rng: random.Random, scale: Scale, steps: int) -> Holding:
     start = rng.randint(*scale.starts)
     return Holding(start, _changes(start, steps, rng, scale))
 
 
-def _chain(rng: random.Random, scale: _Scale) -> Arithmetic:
-    return Arithmetic("value", (_holding(rng, scale, rng.choices((2, 3, 4), weights=scale.steps)[0]),))
+def _chain(rng: random.Random, scale: Scale) -> Arithmetic:
+    steps = rng.choices(list(scale.steps), weights=list(scale.steps.values()))[0]
+    return Arithmetic("value", (_holding(rng, scale, steps),))
 
 
-def _groups(rng: random.Random, scale: _Scale) -> Arithmetic:
+def _groups(rng: random.Random, scale: Scale) -> Arithmetic:
     groups, size = rng.randint(*scale.groups), rng.randint(*scale.sizes)
     first: tuple[Operator, int] = ("*", size)
-    return Arithmetic("value", (Holding(groups, (first, *_changes(groups * size, rng.randint(1, 2), rng, scale))),))
+    changes = _changes(groups * size, _between(scale.after_groups, rng), rng, scale)
+    return Arithmetic("value", (Holding(groups, (first, *changes)),))
 
 
-def _pair(rng: random.Random, scale: _Scale) -> Arithmetic:
-    one, other = _holding(rng, scale, 1), _holding(rng, scale, 1)
+def _pair(rng: random.Random, scale: Scale) -> Arithmetic:
+    one, other = (_holding(rng, scale, _between(scale.each, rng)) for _ in range(2))
     if one.total + other.total <= scale.largest and rng.random() < 0.7:
         return Arithmetic("together", (one, other))
     return Arithmetic("difference", (one, other) if one.total > other.total else (other, one))
 
 
-def _ranking(rng: random.Random, scale: _Scale) -> Arithmetic:
+def _ranking(rng: random.Random, scale: Scale) -> Arithmetic:
     goal: Goal = "most" if rng.random() < 0.5 else "fewest"
     changed = set(rng.sample(range(PEOPLE_COMPARED), 2))
     return Arithmetic(goal, tuple(_holding(rng, scale, int(person in changed)) for person in range(PEOPLE_COMPARED)))
 
 
-_KINDS: tuple[tuple[Callable[[random.Random, _Scale], Arithmetic], float], ...] = (
+_KINDS: tuple[tuple[Callable[[random.Random, Scale], Arithmetic], float], ...] = (
     (_chain, 0.65),
     (_groups, 0.15),
     (_pair, 0.15),
@@ -178,16 +228,16 @@ def _well_posed(arithmetic: Arithmetic) -> bool:
     return arithmetic.result > 0 and len(set(totals)) == len(totals)
 
 
-def draw(rng: random.Random) -> Arithmetic:
+def draw(rng: random.Random, level: Level = SHORT) -> Arithmetic:
     """A random well-posed problem: positive results, and no two people with equal totals."""
     makers, weights = zip(*_KINDS, strict=True)
     while True:
-        scale = _SMALL if rng.random() < SMALL_SHARE else _LARGE
+        scale = level.small if rng.random() < level.small_share else level.large
         arithmetic = rng.choices(makers, weights=weights)[0](rng, scale)
         if _well_posed(arithmetic):
             return arithmetic
 
 
-def small_chain(rng: random.Random) -> Arithmetic:
+def small_chain(rng: random.Random, level: Level = SHORT) -> Arithmetic:
     """A chain of small numbers, the kind that can be done in the head."""
-    return _chain(rng, _SMALL)
+    return _chain(rng, level.small)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, get_args
 
-from rlsf.demo.problems import Arithmetic, draw
+from rlsf.demo.problems import SHORT, Arithmetic, Level, draw
 from rlsf.demo.stories import tell
 from rlsf.prompts.prompt import Prompt
 
@@ -89,7 +89,7 @@ def _problem(identifier: str, arithmetic: Arithmetic, choice_share: float, rng: 
     return Problem(identifier, story.question, tuple(choices), gold, arithmetic, story.names)
 
 
-def stream(split: Split, seed: int = 0, *, unique: bool = True) -> Iterator[Problem]:
+def stream(split: Split, seed: int | str = 0, *, unique: bool = True, level: Level = SHORT) -> Iterator[Problem]:
     """Endless problems of a split, the same for the same seed; ``unique``: no two with the same structure and numbers.
 
     There are few problems about small numbers, so an endless stream of unique ones would drift towards large numbers.
@@ -98,7 +98,7 @@ def stream(split: Split, seed: int = 0, *, unique: bool = True) -> Iterator[Prob
     seen: set[str] = set()
     count = 0
     while True:
-        arithmetic = draw(rng)
+        arithmetic = draw(rng, level)
         if split_of(arithmetic) != split or (unique and arithmetic.canonical in seen):
             continue
         yield _problem(f"{split}-{seed}-{count}", arithmetic, _CHOICE_SHARES[split], rng)
@@ -106,11 +106,11 @@ def stream(split: Split, seed: int = 0, *, unique: bool = True) -> Iterator[Prob
         seen.add(arithmetic.canonical)
 
 
-def generate(split: Split, count: int, seed: int = 0) -> list[Problem]:
-    """The first ``count`` problems of ``stream(split, seed)``.
+def generate(split: Split, count: int, seed: int = 0, level: Level = SHORT) -> list[Problem]:
+    """The first ``count`` problems of ``stream(split, seed)`` at a level.
 
     Raises ``ValueError`` for an unknown split.
     """
     if split not in get_args(Split):
         raise ValueError(f"unknown split {split!r}: use one of {', '.join(get_args(Split))}")
-    return list(islice(stream(split, seed), count))
+    return list(islice(stream(split, seed, level=level), count))

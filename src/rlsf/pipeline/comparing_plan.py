@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from rlsf.errors import InputError
-from rlsf.evaluation.config import Mode
+from rlsf.evaluation.config import OF_SEVERAL, Mode
 from rlsf.pipeline.folder import UNIMPORTANT_KEYS
 from rlsf.prompts.config import PromptConfig
 from rlsf.recipes.recipe import Recipe
@@ -142,6 +142,14 @@ def require_policy(name: str, recipe: Recipe) -> None:
 def has_policy(recipe: Recipe) -> bool:
     """Whether a recipe trains a policy, or puts a loop around one."""
     return recipe.reward_model is None or recipe.online is not None
+
+
+def what_is_compared(name: str) -> Layer:
+    """Of the ways in which a recipe is measured those with one answer a question, as a layer: others are not compared.
+
+    Sampling the K traces that they choose from takes longer than all else that is measured.
+    """
+    return {"evaluation": {"modes": [mode for mode in resolve(name).evaluation.modes if mode not in OF_SEVERAL]}}
 
 
 def mode_of(recipe: Recipe) -> Mode:
