@@ -14,16 +14,18 @@ from rlsf.pipeline.comparing_folder import ComparisonFolder
 from rlsf.pipeline.comparing_jobs import jobs_of
 from rlsf.pipeline.comparing_plan import (
     BEFORE,
+    MEASURES,
     Plan,
     chosen_recipes,
     chosen_seeds,
     fitting_overrides,
     make_plan,
     mode_of,
+    what_is_compared,
 )
 from rlsf.pipeline.comparing_sharing import learning_key, question_key
 from rlsf.recipes import RECIPES, Recipe, resolve
-from rlsf.recipes.resolve import Layer, flatten, parse_overrides
+from rlsf.recipes.resolve import Layer, flatten, merge, parse_overrides
 
 DATA: Layer = {
     "model": {"path": "model"},
@@ -203,3 +205,22 @@ def test_only_the_loop_around_a_policy_is_measured_by_itself() -> None:
         "nft": "greedy",
         "rise-introspection": "greedy",
     }
+
+
+def test_only_what_is_compared_is_measured() -> None:
+    """One answer a question: then the model as given serves recipes that differ in the number of their samples."""
+    assert what_is_compared("rlsf") == {"evaluation": {"modes": ["greedy"]}}
+    assert what_is_compared("drr") == {"evaluation": {"modes": ["greedy", "retry"]}}
+    assert what_is_compared("rise-introspection") == {"evaluation": {"modes": ["greedy", "turns"]}}
+
+    def keys(measured: bool) -> set[str | None]:
+        def base(name: str) -> Layer:
+            mine = {"sampling": {"branches": {BEFORE: 10, "rlsf": 4}.get(name, 6)}}
+            compared = what_is_compared(MEASURES if name == BEFORE else name) if measured else {}
+            return merge(DATA, merge(mine, compared))
+
+        made = make_plan(["rlsf", "rlsf-online"], [0], base, {})
+        return {question_key(recipe) for recipe in (made.start, *made.methods.values())}
+
+    assert len(keys(measured=True)) == 1
+    assert len(keys(measured=False)) == 3

@@ -13,9 +13,10 @@ from safetensors.numpy import load_file, save_file
 from rlsf.errors import InputError
 from rlsf.models.config import ModelConfig
 from rlsf.pipeline.context import Run
-from rlsf.pipeline.evaluation import evaluate_stage, summary_stage
+from rlsf.pipeline.evaluation import evaluate_stage, read_outcomes, summary_stage
 from rlsf.pipeline.reporting import greedy_outcomes, report_stage
 from rlsf.pipeline.run import sample_round
+from rlsf.pipeline.sampling import read_traces
 from rlsf.recipes import Recipe
 
 Build = Callable[..., Recipe]
@@ -53,6 +54,24 @@ def test_a_recipe_that_learns_from_temperature_samples_is_measured_like_the_othe
         "cot_decoding": 4,
         "majority": 4,
     }
+
+
+def test_one_trace_is_sampled_where_no_mode_chooses_among_several(
+    tmp_path: Path, small_recipe: Build, open_run: Open
+) -> None:
+    """The greedy answer is the same whatever is decoded beside it."""
+
+    def measured(name: str, *settings: str) -> tuple[int, list[object]]:
+        recipe = small_recipe("evaluation_data.limit=4", *settings)
+        with open_run(recipe, tmp_path / name) as run:
+            evaluate_stage(run, "before", recipe.model)
+            outcomes = [one for one in read_outcomes(run.folder, "before") if one.mode == "greedy"]
+            traces = sum(map(len, read_traces(run.folder.evaluation("before") / "traces")))
+        return traces, [(one.prompt_id, one.answer, one.correct) for one in outcomes]
+
+    (several, among_several), (one, alone) = measured("all"), measured("greedy", "evaluation.modes=[greedy]")
+    assert (several, one) == (4 * 6, 4)
+    assert alone == among_several
 
 
 def test_a_policy_silenced_by_training_is_measured_and_reported(

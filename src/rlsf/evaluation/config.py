@@ -9,6 +9,8 @@ from pydantic import Field
 from rlsf.config import Section
 
 Mode = Literal["greedy", "cot_decoding", "majority", "turns", "retry"]
+#: Modes that choose among the K traces of a question.
+OF_SEVERAL: frozenset[Mode] = frozenset({"cot_decoding", "majority"})
 Coverage = Annotated[float, Field(gt=0, le=1)]
 
 

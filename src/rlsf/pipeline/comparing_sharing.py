@@ -6,15 +6,15 @@ from typing import Any
 
 from rlsf.files import digest
 from rlsf.pipeline.context import Run
+from rlsf.pipeline.evaluation import evaluation_sampling
 from rlsf.pipeline.folder import RunFolder
 from rlsf.pipeline.metrics import MetricsLog
 from rlsf.pipeline.reuse import borrow_traces
 from rlsf.recipes.recipe import Recipe
+from rlsf.sampling.config import SamplingConfig
 
 #: Settings of sampling that decide nothing.
 _NOT_DECISIVE = {"workers", "batch_tokens"}
-#: Set by the evaluation, whatever the recipe learns from.
-_EVALUATION_HAS_ITS_OWN = {"strategy", "continuation"}
 #: The stage that measures the start, as metrics name it.
 _BEFORE = "evaluate before"
 
@@ -23,7 +23,7 @@ def question_key(recipe: Recipe) -> str | None:
     """What decides the traces that the model as given is measured by; None where it is taught something first."""
     if recipe.online is not None and recipe.online.warm_up.steps:
         return None
-    return _key(recipe, "questions", recipe.evaluation_data, _EVALUATION_HAS_ITS_OWN)
+    return _key(recipe, "questions", recipe.evaluation_data, evaluation_sampling(recipe))
 
 
 def learning_key(recipe: Recipe) -> str | None:
@@ -31,14 +31,14 @@ def learning_key(recipe: Recipe) -> str | None:
     own_way = recipe.online is not None and recipe.reward_model is None
     if own_way or recipe.introspection is not None or recipe.acceptance is not None:
         return None
-    return _key(recipe, "prompts", recipe.prompts, set())
+    return _key(recipe, "prompts", recipe.prompts, recipe.sampling)
 
 
-def _key(recipe: Recipe, use: str, prompts: Any, ignored: set[str]) -> str:
+def _key(recipe: Recipe, use: str, prompts: Any, way: SamplingConfig) -> str:
     """A digest of settings. It may tell apart what is the same: then nothing is shared, and nothing is wrong."""
     kept = recipe.model_dump(mode="json")
     decisive = {name: kept[name] for name in ("model", "render", "answer", "seed")}
-    sampling = recipe.sampling.model_dump(mode="json", exclude=_NOT_DECISIVE | ignored)
+    sampling = way.model_dump(mode="json", exclude=_NOT_DECISIVE)
     asked = {"use": use, "prompts": prompts.model_dump(mode="json"), "sampling": sampling}
     if recipe.model.engine == "vllm":  # signals say whether its traces are measured once more
         asked["signals"] = [recipe.signal, kept["judge"]]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rlsf.pipeline.evaluation import evaluation_sampling
 from rlsf.pipeline.probe import held_out_count
 from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.pool import worker_count_for
@@ -90,7 +91,7 @@ def estimate_cost(recipe: Recipe, prompts: int, questions: int, trial: Trial) ->
     training, reward_model = recipe.training, reward_model_cost(recipe, prompts, trial)
     # A reward model alone leaves no policy to measure again, and is trained once.
     rounds = 1 if reward_model else training.rounds
-    asked = rounds * prompts + (1 if reward_model or not prompts else 2) * questions
+    asked = rounds * prompts + (1 if reward_model or not prompts else 2) * questions_in_full(recipe, questions)
     pairs = _pairs(recipe, prompts, trial)
     steps = 0 if reward_model or not pairs else training.optimiser_steps(pairs)
     # The reference policy reads every pair once.
@@ -99,7 +100,7 @@ def estimate_cost(recipe: Recipe, prompts: int, questions: int, trial: Trial) ->
     return Cost(
         prompts=prompts,
         questions=questions,
-        traces=asked * recipe.sampling.branches,
+        traces=round(asked * recipe.sampling.branches),
         tokens=round(trial.tokens / trial.prompts * asked),
         sampling_seconds=trial.sampling_seconds / trial.prompts * asked / workers,
         workers=workers,
@@ -109,6 +110,11 @@ def estimate_cost(recipe: Recipe, prompts: int, questions: int, trial: Trial) ->
         judging_seconds=trial.judging_seconds / trial.prompts * rounds * prompts / workers,
         reward_model=reward_model,
     )
+
+
+def questions_in_full(recipe: Recipe, questions: int) -> float:
+    """What measuring ``questions`` once takes, in questions that are answered as often as prompts are."""
+    return questions * evaluation_sampling(recipe).branches / recipe.sampling.branches
 
 
 def reward_model_cost(recipe: Recipe, prompts: int, trial: Trial) -> RewardModelCost | None:
@@ -145,7 +151,7 @@ def estimate_online_cost(
     probes = 1 + math.ceil(steps / online.guard.every) if held_out else 0
     # A probe samples one trace a prompt, with one process.
     # A reward model learns from traces of every prompt, which serve the guard as well.
-    asked = 2 * questions + (held_out if recipe.reward_model is None else prompts)
+    asked = 2 * questions_in_full(recipe, questions) + (held_out if recipe.reward_model is None else prompts)
     probed = probes * held_out
     completions = math.ceil(steps / online.num_iterations) * online.completions_per_step
     tokens, seconds = rollouts.tokens / rollouts.prompts, rollouts.sampling_seconds / rollouts.prompts
@@ -162,7 +168,7 @@ def estimate_online_cost(
     return Cost(
         prompts=prompts,
         questions=questions,
-        traces=asked * branches + probed,
+        traces=round(asked * branches) + probed,
         tokens=round(measuring.tokens / measuring.prompts * (asked + probed / branches)),
         sampling_seconds=one * (asked / workers + probed / branches),
         workers=workers,

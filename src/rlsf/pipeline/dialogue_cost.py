@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlsf.introspection.config import IntrospectionConfig
-from rlsf.pipeline.cost import FORWARD_AND_BACKWARD, Cost, DialogueCost, Trial, row_seconds
+from rlsf.pipeline.cost import FORWARD_AND_BACKWARD, Cost, DialogueCost, Trial, questions_in_full, row_seconds
 from rlsf.pipeline.probe import held_out_count
 from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.pool import worker_count_for
@@ -35,13 +35,13 @@ def estimate_dialogue_cost(
     longer = (one * (1 + min(turn, introspection.window)) for turn, one in enumerate(learned[1:], 1))
     mean_rows = (learned[0] + going_on * sum(longer)) / of_one
     steps = training.optimiser_steps(examples) if examples else 0
-    asked = 2 * questions + rounds * kept_out
+    asked = 2 * questions_in_full(recipe, questions) + rounds * kept_out
     turns = 2 * questions * introspection.turns if "turns" in recipe.evaluation.modes else 0
     one = introspection.samples[0] * first.prompts  # attempts that were tried
     return Cost(
         prompts=prompts,
         questions=questions,
-        traces=asked * recipe.sampling.branches + turns,
+        traces=round(asked * recipe.sampling.branches) + turns,
         tokens=round(measuring.tokens / measuring.prompts * asked + first.tokens / one * turns),
         sampling_seconds=(measuring.sampling_seconds / measuring.prompts * asked + first.sampling_seconds / one * turns)
         / workers,

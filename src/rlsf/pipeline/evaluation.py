@@ -19,6 +19,7 @@ from rlsf.evaluation import (
     summarise_turns,
     table_to_outcomes,
 )
+from rlsf.evaluation.config import OF_SEVERAL
 from rlsf.evaluation.outcomes import Outcome
 from rlsf.files import ListDigest, write_json
 from rlsf.models.config import ModelConfig
@@ -79,9 +80,12 @@ def evaluate_stage(run: Run, phase: str, model: ModelConfig) -> Manifest:
 def evaluation_sampling(recipe: Recipe) -> SamplingConfig:
     """How questions are asked, whatever the recipe learns from.
 
-    Greedy decoding is the first CoT-decoding branch, so one sampling serves every decoding mode.
+    Greedy decoding is the first CoT-decoding branch, so one sampling serves every decoding mode; where no mode chooses
+    among several traces, that branch is all there is.
     """
-    return recipe.sampling.model_copy(update={"strategy": "cot_decoding", "continuation": "greedy"})
+    branches = recipe.sampling.branches if OF_SEVERAL.intersection(recipe.evaluation.modes) else 1
+    asked = {"strategy": "cot_decoding", "continuation": "greedy", "branches": branches}
+    return recipe.sampling.model_copy(update=asked)
 
 
 def read_outcomes(run: RunFolder, phase: str) -> list[Outcome]:
