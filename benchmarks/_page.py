@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from _shared import machine
-from rlsf.sampling.pool import available_cores
+from rlsf.pipeline.environment import describe_environment
 
 #: Header and rows.
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
-def write_tables(page: Path, tables: Mapping[str, Table], took: str = "") -> None:
+def write_tables(
+    page: Path, tables: Mapping[str, Table], took: str = "", environment: Mapping[str, Any] | None = None
+) -> None:
     """Put each table between ``<!-- NAME -->`` and ``<!-- end of NAME -->``, under a line that names the machine.
 
-    ``took``: how long it took, for the same line.
+    ``took``: how long it took, for the same line. ``environment``: the machine as a run folder keeps it, by default
+    this one.
 
     Raises ``ValueError`` for a page without these marks.
     """
-    known, text = machine(), page.read_text(encoding="utf-8")
-    versions = f"torch {known['torch']}, transformers {known['transformers']}"
-    made = f"{available_cores()} cores, {known['processor']}, {versions}. {took}".rstrip()
+    known, text = environment or describe_environment(), page.read_text(encoding="utf-8")
+    parts = [f"{known['cores']} cores", known["processor"], *known["accelerators"]]
+    parts += [f"{name} {known['packages'][name]}" for name in ("torch", "transformers")]
+    made = f"{', '.join(parts)}. {took}".rstrip()
     for name, (header, rows) in tables.items():
         start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         before, opened, rest = text.partition(start)

@@ -1,7 +1,7 @@
 """Every recipe on the bundled model side by side: accuracy, calibration and cost, with intervals, and what is special.
 
 python benchmarks/recipes.py [--quick] [--json FILE] [--output FOLDER] [--recipes A B ...] [--seeds 0 1 2]
-                             [--budget CAPS] [--curve] [--workers N] [--page docs/results.md]
+                             [--model FOLDER] [--budget CAPS] [--curve] [--workers N] [--page docs/results.md]
                              [--pages docs/recipes] [--readme README.md] [--figures docs/figures]
 
 ``rlsf compare --demo``: the shipped recipes with the demo's settings under one budget, 400 generated questions to learn
@@ -188,10 +188,10 @@ def place(folder: ComparisonFolder, recipe: str, seed: int) -> Path:
     return folder.path / REWARD_MODEL / f"seed-{seed}" if recipe == REWARD_MODEL else folder.run(recipe, seed)
 
 
-def reward_model_runs(plan: Plan, folder: ComparisonFolder, workers: int | None) -> None:
+def reward_model_runs(plan: Plan, folder: ComparisonFolder, model: Path | None, workers: int | None) -> None:
     """The runs that train a reward model and no policy."""
-    data = data_layer(folder.path.parent / "demo-data", labelled=False)
-    settings = merge(demo_settings(REWARD_MODEL), {"budget": plan.start.budget.model_dump()})
+    data = data_layer(folder.path.parent, labelled=False, model=model)
+    settings = merge(demo_settings(REWARD_MODEL, model), {"budget": plan.start.budget.model_dump()})
     recipe = resolve(REWARD_MODEL, None, merge(settings, data))
     jobs = [
         Job(f"{REWARD_MODEL}, seed {seed}", recipe.model_copy(update={"seed": seed}), place(folder, REWARD_MODEL, seed))
@@ -221,20 +221,32 @@ def measured(comparison: Comparison, method: MethodSummary) -> Table:
     return MEASURED, rows
 
 
-def write_pages(comparison: Comparison, models: Sequence[Sequence[str]], pages: Path, took: str) -> None:
+def write_pages(
+    comparison: Comparison, models: Sequence[Sequence[str]], pages: Path, took: str, environment: Mapping[str, Any]
+) -> None:
     """A table into the page of every recipe that was run."""
-    for method in comparison.methods:
-        if method.recipe != BEFORE and method.figures:
-            write_tables(pages / f"{method.recipe}.md", {"measured": measured(comparison, method)}, took)
+    tables = {
+        method.recipe: measured(comparison, method)
+        for method in comparison.methods
+        if method.recipe != BEFORE and method.figures
+    }
     of_model = [row for row in models if row[0] == REWARD_MODEL]
     if of_model:
-        write_tables(pages / f"{REWARD_MODEL}.md", {"measured": (REWARD_MODELS, of_model)}, took)
+        tables[REWARD_MODEL] = (REWARD_MODELS, of_model)
+    for name, table in tables.items():
+        write_tables(pages / f"{name}.md", {"measured": table}, took, environment)
+
+
+def environment_of(folder: ComparisonFolder, seeds: Sequence[int]) -> Mapping[str, Any]:
+    """The machine that the comparison was done on, as the model as given was measured there."""
+    return json.loads(RunFolder(folder.run(BEFORE, seeds[0])).environment_file.read_text(encoding="utf-8"))
 
 
 def main() -> None:
     parser = options("Every recipe on the bundled model")
     parser.add_argument("--recipes", nargs="+", default=[*chosen_recipes("all"), REWARD_MODEL])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--model", type=Path, help="another model that rlsf.demo.train has made, on its own questions")
     parser.add_argument("--budget", default=BUDGET, help="caps of what each run may spend, as for rlsf compare")
     parser.add_argument("--curve", action="store_true", help="measure every checkpoint: accuracy by cost on the way")
     parser.add_argument("--workers", type=int, help="runs at a time, by default one a core")
@@ -258,6 +270,7 @@ def compared(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> None:
     folder = ComparisonFolder(arguments.output)
     asked = CompareOptions(
         demo=True,
+        model=None if arguments.model is None else str(arguments.model),
         recipes=",".join(name for name in arguments.recipes if name != REWARD_MODEL),
         seeds=",".join(map(str, arguments.seeds)) + ",",
         budget=arguments.budget,
@@ -266,9 +279,10 @@ def compared(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> None:
     plan = plan_of(asked, overrides, folder, resume=True)
     comparison = compare(plan, folder.path, resume=True, workers=arguments.workers)
     if REWARD_MODEL in arguments.recipes:
-        reward_model_runs(plan, folder, arguments.workers)
+        reward_model_runs(plan, folder, arguments.model, arguments.workers)
     write_json(arguments.json, comparison.model_dump(mode="json"))
     took, models = minutes(folder), reward_models(folder, plan.seeds, ranges=True)
+    environment = environment_of(folder, plan.seeds)
     tables: dict[str, Table] = {
         "policies": (POLICIES, policies(comparison, folder)),
         "reward models": (REWARD_MODELS, models),
@@ -280,13 +294,13 @@ def compared(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> None:
             show(f"{name} on the bundled model", list(header), [list(row) for row in tables[name][1]])
     print(took)
     if arguments.page is not None:
-        write_tables(arguments.page, {name: table for name, table in tables.items() if table[1]}, took)
+        write_tables(arguments.page, {name: table for name, table in tables.items() if table[1]}, took, environment)
     if arguments.readme is not None:
-        write_tables(arguments.readme, {"comparison": (SUMMARY, best_first(comparison))}, took)
+        write_tables(arguments.readme, {"comparison": (SUMMARY, best_first(comparison))}, took, environment)
     if arguments.figures is not None:
         write_figures(comparison, arguments.figures)
     if arguments.pages is not None:
-        write_pages(comparison, models, arguments.pages, took)
+        write_pages(comparison, models, arguments.pages, took, environment)
 
 
 if __name__ == "__main__":
