@@ -181,13 +181,16 @@ def test_mistakes_are_one_line_and_leave_nothing_behind(fails: Fails, tmp_path: 
 
 def test_a_dry_run_shows_methods_and_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "none"
-    command = ["compare", "--demo", "--recipes", "rlsf,rlsf-trace,drr,nft", "--seeds", "0,7", "--dry-run"]
+    command = ["compare", "--demo", "--recipes", "rlsf,rlsf-trace,drr,nft", "--seeds", "0,7", "--dry-run", "--curve"]
     assert execute([*command, "--output", str(folder), "--budget", "generated-tokens=5000"]) == 0
     shown = capsys.readouterr().out
     rows = {line.split()[0]: line.split() for line in shown.splitlines()}
     assert rows["rlsf"][1:] == ["self-feedback", "none", "400", "10", "60", "greedy"]
     assert rows["drr"][-1] == "retry"
-    assert "4 methods with seeds 0, 7: 8 runs, measured on 500 questions; 4 samplings serve several runs" in shown
+    assert (
+        "4 methods with seeds 0, 7: 8 runs, measured on 500 questions, at every checkpoint; 4 samplings serve several"
+        " runs; a run spends at most 5,000 generated tokens" in shown
+    )
     assert not folder.exists()
 
 
