@@ -1,4 +1,4 @@
-"""What the tests of mistakes share."""
+"""What the tests of commands and of mistakes share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 Fails = Callable[..., str]
+Succeeds = Callable[..., str]
 
 
 def write(path: Path, *rows: dict | str) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mistakes import Fails, write
+from mistakes import Fails, Succeeds, write
 
 from rlsf.cli.app import INTERRUPTED, execute
 from rlsf.demo import MODEL_DIR
@@ -22,14 +22,9 @@ SETTINGS = (
 
 
 @pytest.fixture
-def asks(capsys: pytest.CaptureFixture[str]) -> Asks:
+def asks(succeeds: Succeeds) -> Asks:
     """A function that runs `rlsf ask`, expects it to succeed, and returns the lines that it printed."""
-
-    def run(*arguments: str | Path) -> list[str]:
-        assert execute(["ask", *map(str, arguments)]) == 0
-        return capsys.readouterr().out.splitlines()
-
-    return run
+    return lambda *arguments: succeeds("ask", *arguments).splitlines()
 
 
 @pytest.fixture(scope="module")

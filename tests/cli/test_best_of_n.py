@@ -6,12 +6,13 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from mistakes import Fails, write
+from mistakes import Fails, Succeeds, write
 
 from rlsf.cli.app import execute
 from rlsf.confidence import get_signal
@@ -32,14 +33,9 @@ SAMPLES = {
 
 
 @pytest.fixture
-def chooses(capsys: pytest.CaptureFixture[str]) -> Chooses:
+def chooses(succeeds: Succeeds) -> Chooses:
     """A function that runs `rlsf best-of-n`, expects it to succeed, and returns what it printed."""
-
-    def run(*arguments: str | Path) -> str:
-        assert execute(["best-of-n", *map(str, arguments)]) == 0
-        return capsys.readouterr().out
-
-    return run
+    return partial(succeeds, "best-of-n")
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from mistakes import Fails, write
+from mistakes import Fails, Succeeds, write
 
-from rlsf.cli.app import INTERRUPTED, execute
+from rlsf.cli.app import INTERRUPTED
 from rlsf.demo import MODEL_DIR
 from rlsf.files import read_json
 
@@ -22,14 +23,9 @@ Scores = Callable[..., str]
 
 
 @pytest.fixture
-def scores(capsys: pytest.CaptureFixture[str]) -> Scores:
+def scores(succeeds: Succeeds) -> Scores:
     """A function that runs `rlsf score`, expects it to succeed, and returns what it printed."""
-
-    def run(*arguments: str | Path) -> str:
-        assert execute(["score", *map(str, arguments)]) == 0
-        return capsys.readouterr().out
-
-    return run
+    return partial(succeeds, "score")
 
 
 GOOD = {"prompt": "Q: 1 + 1?", "completion": "The answer is 2."}

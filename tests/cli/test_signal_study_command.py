@@ -6,11 +6,12 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from mistakes import Fails, write
+from mistakes import Fails, Succeeds, write
 
 from rlsf.cli.app import execute
 from rlsf.confidence import SIGNALS
@@ -26,14 +27,9 @@ MEASURED = [name for name in SIGNALS if name != "verbalised"]
 
 
 @pytest.fixture
-def studies(capsys: pytest.CaptureFixture[str]) -> Studies:
+def studies(succeeds: Succeeds) -> Studies:
     """A function that runs `rlsf signals`, expects it to succeed, and returns what it printed."""
-
-    def run(*arguments: str | Path) -> str:
-        assert execute(["signals", *map(str, arguments)]) == 0
-        return capsys.readouterr().out
-
-    return run
+    return partial(succeeds, "signals")
 
 
 @pytest.fixture(scope="module")
