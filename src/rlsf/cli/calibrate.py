@@ -52,7 +52,8 @@ def calibrate(
     data:
         Labelled questions to calibrate --model on, the same as --eval-data.
     method:
-        isotonic: any monotone map; platt: two numbers; temperature: one. With few questions, the fewer the better.
+        isotonic: any monotone map; platt: two numbers; temperature: one. With few questions, the
+        fewer numbers the better.
     alpha:
         Largest share of wrong answers among those given.
     delta:

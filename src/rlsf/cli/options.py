@@ -35,11 +35,12 @@ class RecipeOptions:
     model: str | None = None
     """Model to start from: a folder or a hub id."""
     prompts: str | None = None
-    """Unlabelled questions: a file, a hub id, a preset (gsm8k), or a preset over a file (gsm8k:FILE)."""
+    """Questions to sample and learn from, whose answers few recipes need: a file, a hub id, a preset (gsm8k), or a
+    preset over a file (gsm8k:FILE)."""
     eval_data: str | None = None
     """Labelled questions to measure on, given like --prompts."""
     recipe: str | None = None
-    """Name of the method; `rlsf recipes` lists them."""
+    """The method: a name that `rlsf recipes` lists; by default that of --config, else rlsf."""
     config: Path | None = None
     """A recipe file of your own (YAML); it may name a shipped recipe to build on."""
 

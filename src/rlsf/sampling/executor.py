@@ -46,7 +46,7 @@ class ExecutorOptions:
     executor: Literal["local", "ray"] = "local"
     """What samples, scores and judges: ``local`` processes, or the workers of a ``ray`` cluster."""
     workers: int | None = None
-    """How many workers, before sampling.workers of the recipe; by default as many as there is room for."""
+    """How many workers, whatever sampling.workers of the recipe says; by default as many as there is room for."""
     ray_address: str | None = None
     """A running cluster: HOST:PORT of its head, or ``auto`` for that of this machine; ``local`` starts one. By default
     RAY_ADDRESS of the environment, else ``local``."""
