@@ -35,7 +35,7 @@ class RecipeOptions:
     model: str | None = None
     """Model to start from: a folder or a hub id."""
     prompts: str | None = None
-    """Questions to sample and learn from, whose answers few recipes need: a file, a hub id, a preset (gsm8k), or a
+    """Questions to learn from (few recipes need their answers): a file, a hub id, a preset (gsm8k), or a
     preset over a file (gsm8k:FILE)."""
     eval_data: str | None = None
     """Labelled questions to measure on, given like --prompts."""
