@@ -79,7 +79,7 @@ def ask(
     resume:
         Go on with --output where it stopped; nothing else need be said again.
     recipe:
-        The method, for how to ask: a name that `rlsf recipes` lists; by default that of the run or of --config, else rlsf.
+        The method, for how to ask: a name that `rlsf recipes` lists; by default that of the run or --config, else rlsf.
     config:
         A recipe file of your own (YAML); it may name a shipped recipe to build on.
     """
