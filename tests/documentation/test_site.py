@@ -118,6 +118,12 @@ def test_arxiv_ids_have_their_form(pages: dict[Path, Page]) -> None:
     assert [link for link in links if not re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{5}", link)] == []
 
 
+def test_classes_show_what_they_are_made_of(site: Path) -> None:
+    """Fields of a dataclass have no text of their own: the signature is where a reader meets them."""
+    text = re.sub(r"<[^>]+>", "", (site / "api" / "answers.html").read_text(encoding="utf-8"))
+    assert "Answer(text: str, start: int, end: int)" in text
+
+
 def test_nothing_is_loaded_from_elsewhere(site: Path, pages: dict[Path, Page]) -> None:
     loaded = list(within(pages, "loaded"))
     assert len(loaded) > 100
