@@ -165,6 +165,7 @@ def test_a_resumed_audit_is_the_same_and_other_settings_are_refused(
     assert (audited / "pairs.parquet").read_bytes() == pairs
     shown = capsys.readouterr()
     assert "reward model: " not in shown.err, "nothing was trained again"
+    assert "After shorter, %" in shown.out, "a file or a pipe has every row on one line"
     assert execute(["audit", "--resume", "--output", str(audited), "--audit.objective", "logistic"]) == 2
     message = " ".join(capsys.readouterr().err.split())
     assert "begun with other settings (audit.objective: 'hinge' -> 'logistic')" in message

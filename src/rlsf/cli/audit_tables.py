@@ -9,6 +9,7 @@ from rich.text import Text
 
 from rlsf.audit.features import FEATURES
 from rlsf.audit.result import Audit, Separation, verdict
+from rlsf.cli.width import wide_enough
 from rlsf.evaluation.reward_accuracy import LENGTH_ORDERS
 from rlsf.evaluation.schema import Interval
 
@@ -22,11 +23,12 @@ def show_audit(found: Audit, console: Console) -> None:
         f" {found.identical} pairs of the same trace twice; objective {found.objective}"
     )
     console.print(counts, highlight=False, soft_wrap=True, markup=False)
+    wide = wide_enough(console, 140)
     if found.separation:
-        console.print(_separation(found))
-    console.print(_features(found))
+        wide.print(_separation(found))
+    wide.print(_features(found))
     if found.correctness:
-        console.print(_correctness(found))
+        wide.print(_correctness(found))
     console.print(Text(verdict(found), style="bold"), soft_wrap=True)
 
 
