@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from rlsf.errors import InputError
 from rlsf.evaluation import EvaluationConfig, Outcome, Summary, accuracy_at_coverage, auroc, ece, summarise
 from rlsf.evaluation import schema as schema_module
+from rlsf.evaluation.config import Mode
 from rlsf.evaluation.modes import NO_CONFIDENCE
 
 CONFIG = EvaluationConfig(bootstrap=200)
@@ -172,3 +174,11 @@ def test_the_documentation_lists_every_column_of_the_outcomes():
     text = DOCUMENT.read_text(encoding="utf-8")
     for field in OUTCOME_SCHEMA:
         assert f"| `{field.name}` | {field.type} |" in text
+
+
+def test_the_documentation_names_every_decoding_mode_where_it_may_stand():
+    text = DOCUMENT.read_text(encoding="utf-8")
+    column = next(line for line in text.splitlines() if line.startswith("| `mode` |"))
+    for mode in get_args(Mode):
+        assert f"\n| `{mode}` | " in text
+        assert f"`{mode}`" in column
