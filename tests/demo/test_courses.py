@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +76,18 @@ def test_a_model_is_trained_and_asked_its_own_questions(tmp_path: Path, monkeypa
     train.main()
     assert course_of(where).level is LONG
     assert json.loads((where / "config.json").read_text())["num_hidden_layers"] == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "line"),
+    [
+        ("train", ["--output", "none", "--device", "gpu"], "error: model.device='gpu': use auto, cpu, cuda or cuda:N"),
+        ("evaluate", ["--model", "none"], "error: none has no course.json: name a model that"),
+    ],
+)
+def test_mistakes_are_one_line(module: str, arguments: list[str], line: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", f"rlsf.demo.{module}", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert line in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -18,6 +18,8 @@ from rlsf.demo import MODEL_DIR
 from rlsf.demo.branches import measure, sample_branches
 from rlsf.demo.courses import course_of
 from rlsf.demo.tasks import generate
+from rlsf.errors import InputError
+from rlsf.models import resolve_device
 from rlsf.models.config import ModelConfig
 
 _TABLES = {
@@ -59,7 +61,10 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
-    course = course_of(options.model)
+    try:
+        course, _ = course_of(options.model), resolve_device(options.device)
+    except InputError as error:
+        parser.error(str(error))
     problems = generate(options.split, options.questions, options.seed, course.level)
     model = ModelConfig(path=str(options.model), device=options.device, dtype="float32")
     figures = measure(problems, sample_branches(model, problems, course.max_new_tokens))

@@ -23,6 +23,7 @@ from rlsf.demo.problems import SHORT, Level
 from rlsf.demo.solutions import complete
 from rlsf.demo.tasks import generate
 from rlsf.demo.vocabulary import END_ID, PAD_ID, train_tokenizer
+from rlsf.errors import InputError
 from rlsf.files import atomic_folder
 from rlsf.models import resolve_device
 
@@ -144,12 +145,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.output.exists():
         parser.error(f"{options.output} exists: choose another --output or remove it")
+    try:
+        device = resolve_device(options.device)
+    except InputError as error:
+        parser.error(str(error))
     set_seed(options.seed)
     course = find_course(options.course)
     steps = options.steps or course.steps
     tokenizer = build_tokenizer(options.seed, course.level)
     model = build_model(tokenizer, course)
-    device = resolve_device(options.device)
     model.to(device)  # pyright: ignore[reportArgumentType]  # declared for a class, not its instances
     streams = BatchStreams(tokenizer, course.questions_per_step, options.seed, course.level)
     fit(model, DataLoader(streams, batch_size=None, num_workers=course.makers), steps)
