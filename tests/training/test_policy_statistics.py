@@ -136,6 +136,14 @@ def test_an_adapter_and_gradient_accumulation(tmp_path: Path) -> None:
     assert rewards == pytest.approx(expected, rel=1e-4)
 
 
+def test_mixed_precision_takes_no_logits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """TRL's own default is bf16: logits are then rounded to bfloat16, though they come back as float32."""
+    trainer = run("grpo", tmp_path, [SelfCertainty()], steps=1, bf16=True)
+    with trainer.accelerator.autocast():
+        assert trainer._scorer.way == "fused", trainer._scorer.reason
+    assert "scored by its logits" not in caplog.text
+
+
 def test_one_pass_however_many_rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = 0
     usual = Scorer.statistics

@@ -53,9 +53,10 @@ def verdict_on(causal: CausalModel) -> Verdict:
     Raises ``ModelError`` for a model whose logits are not numbers, or that sees the tokens it is to predict.
     """
     known = _verdicts.setdefault(causal.model, {})
+    rounding = _autocast_dtypes(causal.device)
     try:
         layer: nn.Linear | UnknownHead = last_layer(causal.model)
-        key: object = (id(layer), layer.weight.dtype, layer.weight.device)
+        key: object = (id(layer), layer.weight.dtype, layer.weight.device, rounding)
     except UnknownHead as reason:
         layer, key = reason, str(reason)
     if key not in known:
@@ -71,6 +72,7 @@ class _Check:
 
     def __init__(self, causal: CausalModel, layer: nn.Linear | UnknownHead) -> None:
         self._causal, self._layer = causal, layer
+        self._rounding = _autocast_dtypes(causal.device)
         tokens = (torch.arange(1, 9, device=causal.device) * 37) % causal.vocabulary_size
         self._ids = torch.stack([tokens[:6], torch.cat([tokens[:3], tokens[6:8], tokens[:1]])])
         self._keep = torch.ones_like(self._ids, dtype=torch.bool)
@@ -114,7 +116,7 @@ class _Check:
         return "fused", agreement, found, self._can_share(reader)
 
     def _tolerance(self, *dtypes: torch.dtype) -> float:
-        return max(TOLERANCES.get(dtype, 1e-4) for dtype in dtypes) * (1 + self._largest)
+        return max(TOLERANCES.get(dtype, 1e-4) for dtype in (*dtypes, *self._rounding)) * (1 + self._largest)
 
     def _can_share(self, reader: FusedReader[StatisticColumns]) -> bool:
         """Whether completions over the cached states of prompts have the statistics of the whole rows."""
@@ -137,6 +139,11 @@ class _Check:
             return False
         alone = read_all(readings, Plan([[0, 1, 2]], []), reader, self._causal, batch_tokens=64)
         return _largest_difference(shared, alone) <= 10 * self._tolerance(self._causal.model.dtype)
+
+
+def _autocast_dtypes(device: torch.device) -> tuple[torch.dtype, ...]:
+    """What products are rounded to where a caller switched autocast on, whatever the dtype of weights and logits."""
+    return (torch.get_autocast_dtype(device.type),) if torch.is_autocast_enabled(device.type) else ()
 
 
 def _largest_difference(one: StatisticColumns, other: StatisticColumns) -> float:

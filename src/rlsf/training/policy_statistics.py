@@ -58,7 +58,8 @@ class PolicyStatistics(_OnlineTrainer):
         """Statistics of every completion's tokens."""
         if self._scorer is None:
             require_whole_models(self, "rewards of the policy's distributions")
-            self._scorer = Scorer(self.accelerator.unwrap_model(self.model))
+            with self.accelerator.autocast():  # the model is tried as it will be read
+                self._scorer = Scorer(self.accelerator.unwrap_model(self.model))
         rows = [prompt + ids for prompt, ids in zip(self._prompt_ids_of_batch, completion_ids, strict=True)]
         ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
         mask, keep = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
@@ -70,7 +71,7 @@ class PolicyStatistics(_OnlineTrainer):
             columns = self._scorer.statistics(
                 ids, mask, keep, temperature=1.0 if temperature == "raw" else self.temperature
             )
-        together, start = columns.to_token_statistics(self._scorer.vocabulary_size), 0
+            together, start = columns.to_token_statistics(self._scorer.vocabulary_size), 0
         measured = []
         for of_row in completion_ids:
             measured.append(together[start : start + len(of_row)])
