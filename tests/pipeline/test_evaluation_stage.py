@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from rlsf.demo import MODEL_DIR
 from rlsf.errors import InputError
 from rlsf.models.config import ModelConfig
 from rlsf.pipeline.context import Run
@@ -119,4 +120,23 @@ def test_questions_are_told_by_greedy_decoding_and_must_still_be_there(
     data.write_text("".join(lines[:-1]))
     with open_run(recipe, tmp_path / "run", resume=True) as run:
         with pytest.raises(InputError, match=r"question '.*' was measured but is no longer in the evaluation data"):
+            report_stage(run)
+
+
+def test_no_report_is_written_of_another_policy_or_another_signal(
+    tmp_path: Path, small_recipe: Build, open_run: Open, silent: ModelConfig
+) -> None:
+    recipe, folder = small_recipe("evaluation_data.limit=1"), tmp_path / "run"
+    with open_run(recipe, folder) as run:
+        shutil.copytree(silent.path, run.folder.policy)
+        evaluate_stage(run, "before", recipe.model)
+        evaluate_stage(run, "after", run.trained_config(1))
+        summary_stage(run)
+        report_stage(run)
+        shutil.rmtree(run.folder.policy)
+        shutil.copytree(MODEL_DIR, run.folder.policy)
+        with pytest.raises(InputError, match=r"evaluation was measured of another policy .*: delete it, then say `"):
+            report_stage(run)
+        run.recipe = recipe.model_copy(update={"signal": "answer_disparity"})
+        with pytest.raises(InputError, match=r"with signal trace_confidence, the run has answer_disparity: delete it"):
             report_stage(run)

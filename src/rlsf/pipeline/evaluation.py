@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from rlsf.answers.equivalence import Grader
 from rlsf.confidence import get_signal
+from rlsf.errors import InputError
 from rlsf.evaluation import (
     OUTCOME_SCHEMA,
     judge_question,
@@ -22,12 +23,13 @@ from rlsf.evaluation import (
 from rlsf.evaluation.config import OF_SEVERAL
 from rlsf.evaluation.outcomes import Outcome
 from rlsf.files import ListDigest, write_json
+from rlsf.models import model_fingerprint
 from rlsf.models.config import ModelConfig
 from rlsf.pipeline.calibrated import add_calibrated
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.dialogues import Dialogues, evaluation_dialogues
 from rlsf.pipeline.folder import RunFolder
-from rlsf.pipeline.manifest import Manifest, finished
+from rlsf.pipeline.manifest import Manifest, finished, read_manifest
 from rlsf.pipeline.metrics import spends
 from rlsf.pipeline.ranking import confidences
 from rlsf.pipeline.retrying import Retries, evaluation_retries, retry_inputs
@@ -91,6 +93,25 @@ def evaluation_sampling(recipe: Recipe) -> SamplingConfig:
 def read_outcomes(run: RunFolder, phase: str) -> list[Outcome]:
     """What a run measured of a policy, in all decoding modes."""
     return table_to_outcomes(pq.read_table(run.evaluation(phase) / OUTCOMES))
+
+
+def require_current(run: Run) -> None:
+    """Raise ``InputError`` where what was measured is of another policy, or by another signal, than the run has now."""
+    for phase in ("before", "after"):
+        graded = read_manifest(run.folder.evaluation(phase))
+        if graded is not None and graded.inputs["signal"] != run.recipe.signal:
+            signals = f"with signal {graded.inputs['signal']}, the run has {run.recipe.signal}"
+            raise InputError(_measure_again(run, signals))
+    sampled = read_manifest(run.folder.evaluation("after") / "traces")
+    if sampled is not None and run.folder.policy.exists():
+        policy = model_fingerprint(run.trained_config(run.recipe.rounds))
+        if sampled.inputs["model"]["fingerprint"] != policy:
+            raise InputError(_measure_again(run, f"of another policy than {run.folder.policy}"))
+
+
+def _measure_again(run: Run, what: str) -> str:
+    folder = run.folder.path
+    return f"{folder / 'evaluation'} was measured {what}: delete it, then say `rlsf eval {folder}`"
 
 
 def gold_digest(questions: Iterable[Prompt]) -> str:

@@ -18,7 +18,7 @@ from rlsf.evaluation import table_to_outcomes
 from rlsf.files import read_json, write_text
 from rlsf.introspection.attempts import WithoutMajority
 from rlsf.pipeline.context import Run
-from rlsf.pipeline.evaluation import OUTCOMES, RETRY, TURNS
+from rlsf.pipeline.evaluation import OUTCOMES, RETRY, TURNS, require_current
 from rlsf.pipeline.manifest import read_manifest
 from rlsf.pipeline.ranking import PAIRS, confidences, pieces_of
 from rlsf.pipeline.sampling import read_traces
@@ -45,7 +45,11 @@ QUESTIONS_SHOWN, PROMPTS_SHOWN = 12, 4
 
 
 def report_stage(run: Run) -> Path:
-    """Write ``report.html``, and the model card beside the policy where there is one."""
+    """Write ``report.html``, and the model card beside the policy where there is one.
+
+    Raises ``InputError`` where the figures are those of an earlier policy.
+    """
+    require_current(run)
     with Grader() as grader:
         inputs = gather(run, grader)
     write_text(run.folder.report_file, render_report(inputs))
