@@ -20,7 +20,8 @@ _ROUNDING = 1e-4
 
 _ON_POLICY = (
     "every rollout is used for one update ({settings}), and there NFT has the gradient of Dr. GRPO: reuse rollouts by"
-    " more steps_per_generation or num_iterations, train with GRPO, or pass allow_on_policy=True"
+    " more steps_per_generation (online.steps_per_rollout of a recipe) or num_iterations, train with GRPO, or pass"
+    " allow_on_policy=True"
 )
 
 
