@@ -136,7 +136,7 @@ def test_our_traces_by_another_signal(
 
 def test_traces_without_gold_answers(sampled: Path, tmp_path: Path, chooses: Chooses) -> None:
     shown = chooses("--traces", sampled / "traces" / "round-1", "--output", tmp_path / "out")
-    assert "no gold answers: nothing was measured" in shown
+    assert "no gold answers: nothing was measured (--data with answers gives accuracy over N)" in shown
     assert not (tmp_path / "out" / "selection" / "curves.json").exists()
     assert "correct" not in rows(tmp_path / "out")[0]
     assert chosen(tmp_path / "out", "majority") == chosen(sampled, "majority")

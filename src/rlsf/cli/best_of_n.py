@@ -129,7 +129,7 @@ def _show(manifest: Manifest, folder: BestOfNFolder) -> None:
         wide_enough(console, 120).print(_table(read_json(folder.selection / CURVES)))
         _say(console, [f"curves  {folder.selection / CURVES}"])
     else:
-        _say(console, ["no gold answers: nothing was measured"])
+        _say(console, ["no gold answers: nothing was measured (--data with answers gives accuracy over N)"])
     _say(console, [f"answers  {folder.selection / ANSWERS}"])
 
 
