@@ -226,6 +226,16 @@ def test_question_files_hold_answers_only_where_they_may(tmp_path):
     assert any("choices" not in record for record in questions)
 
 
+def test_questions_that_are_there_are_left_alone(tmp_path):
+    """A run may be reading them; other questions in their place are written all the same."""
+    first = [path.stat().st_mtime_ns for path in write_data(tmp_path, self_training=4, test=3, seed=3)]
+    assert [path.stat().st_mtime_ns for path in write_data(tmp_path, self_training=4, test=3, seed=3)] == first
+    learned_from, test = write_data(tmp_path, self_training=5, test=3, seed=3)
+    assert learned_from.stat().st_mtime_ns != first[0]
+    assert test.stat().st_mtime_ns == first[1]
+    assert len(learned_from.read_text(encoding="utf-8").splitlines()) == 5
+
+
 def test_the_package_root_imports_no_torch():
     command = (
         "import sys, rlsf.demo, rlsf.demo.tasks; print([m for m in ('torch', 'transformers') if m in sys.modules])"

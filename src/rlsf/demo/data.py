@@ -22,7 +22,10 @@ def _record(problem: Problem, with_answer: bool) -> dict[str, Any]:
 
 
 def _write(path: Path, records: Iterable[dict[str, Any]]) -> Path:
-    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    # A run that reads the same questions would otherwise take them for changed.
+    if not (path.exists() and path.read_text(encoding="utf-8") == text):
+        write_text(path, text)
     return path
 
 
