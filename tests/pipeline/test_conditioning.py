@@ -98,10 +98,13 @@ def test_the_stage(ranked: Callable[..., Run]) -> None:
     ]
 
 
-def test_pairs_too_short_stay_ordinary(ranked: Callable[..., Run]) -> None:
+def test_pairs_too_short_stay_ordinary(ranked: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     with ranked("--conditioning.minimum_words", "10") as run:
+        warnings: list[str] = []
+        monkeypatch.setattr(type(run.progress), "warn", lambda _, text: warnings.append(text))
         counts = condition_stage(run, 1).counts
         assert (counts["too_short"], counts["comparisons"]) == (counts["pairs"], 0)
+        assert "minimum_words=10 words and stay ordinary pairs; where that is most of them, lower it" in warnings[0]
 
 
 def test_preferences_are_learned_from_all_of_them(ranked: Callable[..., Run]) -> None:

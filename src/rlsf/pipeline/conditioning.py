@@ -58,7 +58,8 @@ def condition_stage(run: Run, round_: int) -> Manifest:
     if report.too_short:
         run.progress.warn(
             f"{run.title('condition', round_)}: {report.too_short} of {report.pairs} pairs have a response of fewer"
-            f" than conditioning.minimum_words={config.minimum_words} words and are compared in no other way"
+            f" than conditioning.minimum_words={config.minimum_words} words and stay ordinary pairs;"
+            " where that is most of them, lower it"
         )
     manifest = Manifest("condition", inputs, asdict(report))
     run.metrics.record({"event": "conditioning", "round": round_, **asdict(report)})
