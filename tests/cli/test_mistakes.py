@@ -185,3 +185,14 @@ def test_a_refused_change_leaves_the_recipe_alone(fails: Fails, tmp_path: Path, 
         "rank", folder, "--ranking.threshold", "0.4"
     )
     assert (folder / "recipe.yaml").read_text() == ranked
+
+
+@pytest.mark.parametrize("command", ["eval", "calibrate", "signals", "best-of-n"])
+def test_prompts_are_refused_where_nothing_is_learned(command: str, fails: Fails, tmp_path: Path) -> None:
+    """They would be passed over in silence, and with them a limit."""
+    questions = write(tmp_path / "questions.jsonl", {"question": "1 + 1?", "answer": "2"})
+    said = (command, "--model", "model", "--data", questions)
+    line = "nothing is learned here, and no prompts are read: say"
+    assert fails(*said, "--prompts.limit", "4") == f"--prompts.limit: {line} --evaluation_data.limit"
+    assert fails(*said, "--prompts", questions) == f"--prompts: {line} --data"
+    assert not (tmp_path / "runs").exists()

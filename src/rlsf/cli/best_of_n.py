@@ -95,7 +95,7 @@ def best_of_n(
         config = config if n is None else config.model_copy(update={"first": n})
     overrides = overrides if signal is None else (f"signal={signal}", *overrides)
     config.chosen  # noqa: B018  an unknown selector is better met before any work
-    options = replace(options, eval_data=data or options.eval_data)
+    options = options.measuring(data, overrides)
     if resume and folder.recipe_file.is_file() and options.config is None:
         options = replace(options, config=folder.recipe_file)
     recipe = options.resolve((*own_defaults(options.config), *overrides))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -73,7 +72,7 @@ def calibrate(
         raise InputError(f"{folder} was measured already: no other questions or keys can be said for it here")
     choices = CalibrationChoices(mode, method, alpha, delta)
     if folder is None:
-        opening = _measuring(replace(options, eval_data=data or options.eval_data), overrides, choices, output)
+        opening = _measuring(options.measuring(data, overrides), overrides, choices, output)
     else:
         opening = reopen(folder, {}, ())
     with opening as run:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from rlsf.errors import InputError
 from rlsf.recipes.recipe import Recipe
-from rlsf.recipes.resolve import merge, parse_overrides, resolve
+from rlsf.recipes.resolve import flatten, merge, parse_overrides, resolve
 from rlsf.recipes.sources import source_layer
 from rlsf.sampling.executor import ExecutorOptions
 
@@ -48,6 +48,18 @@ class RecipeOptions:
     def nothing_said(self) -> bool:
         """Whether the command line names neither model nor questions nor recipe."""
         return not any((self.model, self.prompts, self.eval_data, self.recipe, self.config))
+
+    def measuring(self, data: str | None, overrides: tuple[str, ...]) -> RecipeOptions:
+        """These options for a command that learns nothing: ``--data`` is what it measures on.
+
+        Raises ``InputError`` for prompts, which it would not read.
+        """
+        said = ("prompts", *(key for key, _ in flatten(parse_overrides(overrides))))
+        for key in said if self.prompts else said[1:]:
+            if key.partition(".")[0] == "prompts":
+                instead = f"--evaluation_data.{key.partition('.')[2]}" if "." in key else "--data"
+                raise InputError(f"--{key}: nothing is learned here, and no prompts are read: say {instead}")
+        return replace(self, eval_data=data or self.eval_data)
 
     def resolve(self, overrides: tuple[str, ...]) -> Recipe:
         """The recipe under all layers: shipped, file, these options, dotted overrides."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,7 +44,7 @@ def signals(
     from rlsf.pipeline.signal_study import PAGE, STUDY, StudyFolder, StudyRun, study_preflight, study_stage
     from rlsf.pipeline.signal_study_config import SignalStudyConfig, with_statistics_for
 
-    options = replace(options, eval_data=data or options.eval_data)
+    options = options.measuring(data, overrides)
     output = where.output or Path("runs") / f"signals-{datetime.now():%Y%m%d-%H%M%S}"
     folder = StudyFolder(output)
     said: dict[str, Any] = {

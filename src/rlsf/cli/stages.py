@@ -6,7 +6,6 @@ stages; whatever an earlier stage was made from is refused.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -172,7 +171,7 @@ def evaluate(
         return
     if (folder is None) == (options.model is None):
         raise InputError("say what to measure: a run folder, or --model MODEL --data FILE")
-    options = replace(options, eval_data=data or options.eval_data)
+    options = options.measuring(data, overrides)
     if folder is not None:
         layer = merge(RecipeOptions(eval_data=options.eval_data).layer(), parse_overrides(overrides))
         opening = reopen(folder, layer, ("evaluation", "evaluation_data"), workers)
