@@ -24,7 +24,8 @@ def open_folder(path: Path, *overrides: str, resume: bool = False) -> RunFolder:
 def worked_in(path: Path) -> Path:
     """A run folder whose run measured something."""
     open_folder(path).close()
-    (path / "metrics.jsonl").write_text("{}\n")
+    (path / "evaluation").mkdir()
+    (path / "evaluation" / "summary.json").write_text("{}\n")
     return path
 
 
@@ -51,6 +52,16 @@ def test_a_run_that_never_worked_may_be_started_anew(tmp_path: Path) -> None:
     open_folder(tmp_path / "run", "seed=3").close()
     open_folder(tmp_path / "run", "seed=4", resume=True).close()
     assert "seed: 4" in (tmp_path / "run" / "recipe.yaml").read_text()
+
+
+def test_a_run_that_was_refused_may_be_started_with_what_was_asked_for(tmp_path: Path) -> None:
+    """Before anything was sampled it knows how long it looked, and nothing else."""
+    folder = open_folder(tmp_path / "run", "budget.generated_tokens=9")
+    folder.metrics_file.write_text('{"event": "time", "phase": "learning", "learning_seconds": 0.1}\n')
+    folder.close()
+    open_folder(tmp_path / "run", "budget.generated_tokens=900").close()
+    assert not folder.metrics_file.exists()
+    assert "generated_tokens: 900" in folder.recipe_file.read_text()
 
 
 def test_a_recipe_of_the_users_own_is_not_overwritten(tmp_path: Path) -> None:

@@ -102,7 +102,8 @@ class RunFolder(OwnedFolder):
 
     @property
     def _preliminary(self) -> set[Path]:
-        return {self._lock_file, self.recipe_file, self.environment_file}
+        # Of seconds alone, where a stage refused to begin.
+        return {self._lock_file, self.recipe_file, self.environment_file, self.metrics_file}
 
     @property
     def recipe_file(self) -> Path:
@@ -203,6 +204,8 @@ class RunFolder(OwnedFolder):
             raise
 
     def _keep_recipe(self, recipe: Recipe, started: bool) -> None:
+        if not started:
+            self.metrics_file.unlink(missing_ok=True)
         if not (started and self.recipe_file.exists()):
             write_text(self.recipe_file, to_yaml(recipe))
             return
