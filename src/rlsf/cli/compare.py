@@ -219,8 +219,8 @@ def _show_plan(plan: Plan, console: Console) -> None:
         numbers = (f"{number:,}" for number in (size.prompts, size.samples))
         table.add_row(size.recipe, size.kind, size.labels, *numbers, size.steps, size.mode)
     wide_enough(console, 200).print(table)
-    caps = (f"{cap:,} {name.replace('_', ' ')}" for name, cap in plan.start.budget.model_dump().items() if cap)
-    budget = f"; a run spends at most {' and '.join(said)}" if (said := list(caps)) else ""
+    caps = [f"{cap:,} {name.replace('_', ' ')}" for name, cap in plan.start.budget.model_dump().items() if cap]
+    budget = f"; a run spends at most {' and '.join(caps)}" if caps else ""
     console.print(
         f"{len(sizes.methods)} methods with seeds {', '.join(map(str, plan.seeds))}: {sizes.runs} runs, measured on"
         f" {sizes.questions:,} questions{', at every checkpoint' if plan.curve else ''}; {sizes.shared} samplings serve"

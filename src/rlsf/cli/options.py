@@ -54,10 +54,11 @@ class RecipeOptions:
 
         Raises ``InputError`` for prompts, which it would not read.
         """
-        said = ("prompts", *(key for key, _ in flatten(parse_overrides(overrides))))
-        for key in said if self.prompts else said[1:]:
-            if key.partition(".")[0] == "prompts":
-                instead = f"--evaluation_data.{key.partition('.')[2]}" if "." in key else "--data"
+        keys = [key for key, _ in flatten(parse_overrides(overrides))]
+        for key in ["prompts", *keys] if self.prompts else keys:
+            section, _, name = key.partition(".")
+            if section == "prompts":
+                instead = f"--evaluation_data.{name}" if name else "--data"
                 raise InputError(f"--{key}: nothing is learned here, and no prompts are read: say {instead}")
         return replace(self, eval_data=data or self.eval_data)
 

@@ -62,7 +62,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     try:
-        course, _ = course_of(options.model), resolve_device(options.device)
+        course = course_of(options.model)
+        resolve_device(options.device)
     except InputError as error:
         parser.error(str(error))
     problems = generate(options.split, options.questions, options.seed, course.level)
