@@ -15,8 +15,10 @@ from rlsf.models.config import ModelConfig
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.ranking import confidences
 from rlsf.pipeline.sampling import read_traces, sample_stage
+from rlsf.pipeline.waves import most_tokens
 from rlsf.prompts import render
 from rlsf.prompts.prompt import Prompt
+from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.config import SamplingConfig
 from rlsf.sampling.randomness import derived_seed
 from rlsf.traces import Trace
@@ -32,6 +34,12 @@ def turn_sampling(sampling: SamplingConfig, introspection: IntrospectionConfig, 
     """How so many attempts of a turn are sampled, ``sampling`` being the recipe's."""
     update = {"strategy": "sampling", "branches": samples, "temperature": introspection.temperature}
     return sampling.model_copy(update=update)
+
+
+def most_of_dialogue(recipe: Recipe) -> int:
+    """The most tokens that the attempts of a dialogue can have."""
+    assert recipe.introspection is not None
+    return most_tokens(recipe, recipe.sampling, traces=sum(recipe.introspection.samples))
 
 
 #: From a prompt and the answers given so far to what the policy sees in the next turn.
