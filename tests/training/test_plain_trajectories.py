@@ -41,6 +41,16 @@ def conditioned_pairs() -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
+def edge_pairs() -> pa.Table:
+    """Pairs of no gap, of one trace on both sides, of a trace and its beginning, and of traces of one token."""
+    rows = tiny_pairs(6).to_pylist()
+    rows[0]["chosen_confidence"] = rows[0]["rejected_confidence"]
+    rows[1]["rejected_ids"] = rows[1]["chosen_ids"]
+    rows[2]["rejected_ids"] = rows[2]["chosen_ids"][:-1]
+    rows[3]["chosen_ids"], rows[4]["rejected_ids"] = [1], [5]
+    return pa.Table.from_pylist(rows)
+
+
 def weights(rows: list[dict[str, Any]], *, by_gap: bool) -> list[float]:
     """A pair's own weight, and that of its gap in confidence over the mean gap of the data."""
     gaps = [row["chosen_confidence"] - row["rejected_confidence"] for row in rows]
@@ -56,15 +66,22 @@ def logprob(model: Any, prompt: list[int], trace: list[int], joint: bool) -> tor
     return torch.stack([each[place, ids[place + 1]] for place in places]).sum()
 
 
+def places_of(step: int, rows: int) -> range:
+    """The rows of a step, in their order; an epoch's last step has those that are left."""
+    first = step % math.ceil(rows / BATCH) * BATCH
+    return range(first, min(first + BATCH, rows))
+
+
 def plain_run(pairs: pa.Table, **settings: Any) -> tuple[list[float], dict[str, torch.Tensor]]:
     """The loss written out pair by pair in float64, and theta <- theta - rate x gradient."""
     model, reference, rows = tiny_model().double(), tiny_model().double(), pairs.to_pylist()
     joint, smoothing = settings.get("likelihood") == "joint", settings.get("label_smoothing", 0.0)
+    ipo = settings.get("loss") == "ipo"
     scale = settings.get("margin_scale", 1.0) if settings.get("use_margin") else 0.0
     weighed = weights(rows, by_gap=settings.get("use_weight", False))
     losses = []
     for step in range(STEPS):
-        places = [(step * BATCH + place) % len(rows) for place in range(BATCH)]
+        places = places_of(step, len(rows))
         total = torch.zeros((), dtype=torch.float64)
         for row, weight in ((rows[place], weighed[place]) for place in places):
             other_prompt = row.get("rejected_prompt_ids", row["prompt_ids"])
@@ -72,11 +89,16 @@ def plain_run(pairs: pa.Table, **settings: Any) -> tuple[list[float], dict[str, 
             chosen, rejected = (logprob(model, *side, joint) for side in sides)
             with torch.no_grad():
                 start = [logprob(reference, *side, joint) for side in sides]
-            z = BETA * ((chosen - start[0]) - (rejected - start[1])) - scale * row["margin"]
+            ratios = chosen - start[0], rejected - start[1]
+            z = BETA * (ratios[0] - ratios[1]) - scale * row["margin"]
             right, wrong = torch.log(1 + torch.exp(-z)), torch.log(1 + torch.exp(z))
-            total = total + weight * ((1 - smoothing) * right + smoothing * wrong)
+            preference = (1 - smoothing) * right + smoothing * wrong
+            if ipo:
+                h = ratios[0] / len(row["chosen_ids"]) - ratios[1] / len(row["rejected_ids"])
+                preference = (h - 1 / (2 * BETA)) ** 2
+            total = total + weight * preference
             total = total - settings.get("nll_weight", 0.0) * chosen / len(row["chosen_ids"])
-        loss = total / BATCH
+        loss = total / len(places)
         model.zero_grad()
         loss.backward()
         with torch.no_grad():
@@ -97,6 +119,15 @@ def plain_run(pairs: pa.Table, **settings: Any) -> tuple[list[float], dict[str, 
             tiny_pairs(18),
             {"label_smoothing": 0.1, "use_margin": True, "use_weight": True, "nll_weight": 0.7},
             id="all with NLL",
+        ),
+        pytest.param(tiny_pairs(18), {"loss": "ipo", "use_weight": True, "nll_weight": 0.3}, id="IPO, weight and NLL"),
+        pytest.param(
+            edge_pairs(), {"use_weight": True, "label_smoothing": 0.1}, id="no gap, one trace twice, one token"
+        ),
+        pytest.param(
+            tiny_pairs(15),  # the third step has three: a pass of two, and one of a single pair
+            {"use_margin": True, "use_weight": True, "nll_weight": 0.7, "device_batch_size": 2},
+            id="passes of different sizes",
         ),
         pytest.param(conditioned_pairs(), {"likelihood": "conditional"}, id="Rc-DPO conditional"),
         pytest.param(conditioned_pairs(), {"likelihood": "joint"}, id="Rc-DPO joint"),

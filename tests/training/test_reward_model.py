@@ -210,6 +210,25 @@ def test_trajectory_of_trls_own_trainer(tmp_path: Path, settings: dict[str, Any]
         torch.testing.assert_close(mine, other, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("weighed", [False, True])
+def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path, weighed: bool) -> None:
+    """7 pairs, 4 a step: the second step has passes of 2 and of 1, and none counts for more than its part."""
+    pairs, trained = tiny_pairs(7), []
+    if weighed:
+        pairs = pairs.append_column("weight", pa.array([0.2, 1.0, 2.0, 0.0, 1.0, 3.0, 0.5]))
+    for name, size in (("whole", None), ("parts", 2)):
+        settings: dict[str, Any] = {"max_steps": 2, "learning_rate": 0.05, "trainer": {**PLAIN, "max_grad_norm": 1e9}}
+        trainer = trainer_of(tmp_path / name, pairs, device_batch_size=size, centre_rewards=0.1, **settings)
+        losses = Losses()
+        trainer.add_callback(losses)
+        trainer.train()
+        trained.append((losses.values, trainer.model))
+    (whole, first), (parts, second) = trained
+    assert parts == pytest.approx(whole, abs=1e-5)
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
 def test_it_learns_the_preferences_and_is_saved(tmp_path: Path) -> None:
     pairs = tiny_pairs(24)
     result = train(tmp_path, max_steps=60, batch_size=8, save_every=60)

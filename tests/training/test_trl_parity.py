@@ -134,6 +134,13 @@ def test_sigmoid_trajectory(tmp_path: Path, precompute: bool) -> None:
     same_trajectory(our_run(pairs, tmp_path / "ours", beta=0.3, precompute_reference=precompute), theirs)
 
 
+def test_accumulated_trajectory(tmp_path: Path) -> None:
+    pairs = with_eos(tiny_pairs(12))
+    accumulated: dict[str, Any] = {"batch_size": 2, "gradient_accumulation_steps": 2}
+    theirs = trl_run(pairs, tmp_path / "trl", loss_type=["sigmoid"], beta=0.3, **accumulated)
+    same_trajectory(our_run(pairs, tmp_path / "ours", beta=0.3, device_batch_size=2), theirs)
+
+
 def test_ipo_trajectory(tmp_path: Path) -> None:
     pairs = with_eos(tiny_pairs(12))
     theirs = trl_run(pairs, tmp_path / "trl", loss_type=["ipo"], beta=0.3)

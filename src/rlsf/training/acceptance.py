@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 from datasets import Dataset
 from peft import get_peft_model
-from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainingArguments
 
@@ -29,6 +28,7 @@ from rlsf.training.common_options import (
 )
 from rlsf.training.cut_models import is_cut, require_trainable_in_pieces
 from rlsf.training.finish import TrainingResult, starting_point, train_to_the_best
+from rlsf.training.mean_of_step import MeanOfStep
 from rlsf.training.observer import Progress, Record, TrainingObserver, ignore
 from rlsf.training.policy import low_precision
 from rlsf.training.reward_model import keep_reward_model, with_padding
@@ -156,25 +156,10 @@ class AttemptCollator:
         }
 
 
-class AcceptanceTrainer(WholeCheckpoints, Trainer):
-    """transformers' trainer with the guards of our others; its loss is the mean over a step's attempts.
-
-    The attempts of a step are what is counted, in all its passes and processes, so that the loss does not depend on how
-    gradients accumulate.
-    """
+class AcceptanceTrainer(WholeCheckpoints, MeanOfStep, Trainer):
+    """transformers' trainer with the guards of our others; its loss is the mean over a step's attempts."""
 
     section = SECTION
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # The loss is divided by what is counted below, never again by the number of passes.
-        self.model_accepts_loss_kwargs = True
-
-    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Tensor:
-        """How many attempts a step has, in all processes."""
-        own = torch.tensor(sum(len(batch["weight"]) for batch in batch_samples), device=device)
-        counted: Any = self.accelerator.gather(own)
-        return counted.sum()
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -183,10 +168,8 @@ class AcceptanceTrainer(WholeCheckpoints, Trainer):
         with padded_with(self.accelerator.unwrap_model(model), inputs["padding"]):
             outputs = model(inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
         logits = outputs.logits[:, 0].float()
-        losses = binary_cross_entropy_with_logits(logits, inputs["right"], weight=inputs["weight"], reduction="none")
-        attempts = len(losses) if num_items_in_batch is None else num_items_in_batch
-        # Processes average their gradients, and each divides by the attempts of all.
-        loss = losses.sum() / attempts * self.accelerator.num_processes
+        loss = binary_cross_entropy_with_logits(logits, inputs["right"], weight=inputs["weight"])
+        loss = loss * self._share(inputs, num_items_in_batch)
         self._require_finite(loss, "loss")
         return (loss, outputs) if return_outputs else loss
 

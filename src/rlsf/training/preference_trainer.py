@@ -23,6 +23,7 @@ from rlsf.training.checkpoints import out_of_room
 from rlsf.training.collator import PAIR_NUMBERS
 from rlsf.training.distinct_traces import PromptAndTrace, Traces, distinct_traces
 from rlsf.training.examples_read import examples_read
+from rlsf.training.mean_of_step import MeanOfStep
 from rlsf.training.objective import Objective, PairLogprobs
 from rlsf.training.pairs import REJECTED_PROMPT
 from rlsf.training.prefix_sharing import PrefixSharing
@@ -32,7 +33,7 @@ REFERENCE = "reference.parquet"
 _DIGEST = b"rlsf.pairs"
 
 
-class PreferenceTrainer(WholeCheckpoints, PrefixSharing, DPOTrainer):
+class PreferenceTrainer(WholeCheckpoints, MeanOfStep, PrefixSharing, DPOTrainer):
     """``DPOTrainer`` that trains on given token ids, minimises an ``Objective``, and saves whole checkpoints.
 
     ``objective=None`` keeps TRL's own loss, as its configuration says. ``pairs_digest`` identifies the data in the
@@ -139,6 +140,14 @@ class PreferenceTrainer(WholeCheckpoints, PrefixSharing, DPOTrainer):
         return super().compute_ref_log_probs(self._reader(model), inputs)
 
     # Loss
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The part of the step's loss that this pass holds."""
+        share = self._share(inputs, num_items_in_batch)
+        found = super().compute_loss(model, inputs, return_outputs)
+        return (found[0] * share, found[1]) if return_outputs else found * share
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         if self.objective is None:

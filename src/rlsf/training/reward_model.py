@@ -36,6 +36,7 @@ from rlsf.training.common_options import (
 from rlsf.training.config import TrainingConfig
 from rlsf.training.cut_models import is_cut, kept_model, require_trainable_in_pieces
 from rlsf.training.finish import TrainingResult, starting_point, train_to_the_best
+from rlsf.training.mean_of_step import MeanOfStep
 from rlsf.training.observer import Progress, Record, TrainingObserver, ignore
 from rlsf.training.pairs import Pairs, prepare_pairs, sequences
 from rlsf.training.policy import low_precision, no_progress_bars, save_policy
@@ -49,7 +50,7 @@ _SECTION = RewardModelConfig.place
 PairLoss = Callable[[torch.Tensor], torch.Tensor]
 
 
-class RewardModelTrainer(WholeCheckpoints, RewardTrainer):
+class RewardModelTrainer(WholeCheckpoints, MeanOfStep, RewardTrainer):
     """``RewardTrainer`` with the guards of our other trainers, which reads rewards at the last token whatever it is."""
 
     section = _SECTION
@@ -59,7 +60,7 @@ class RewardModelTrainer(WholeCheckpoints, RewardTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """TRL's loss, of batches whose padding cannot be taken for the last token of a trace."""
+        """The part of the step's loss that this pass holds; padding cannot be taken for the last token of a trace."""
         mask = inputs["attention_mask"].bool()
         last = inputs["input_ids"].gather(1, mask.sum(dim=1, keepdim=True) - 1)
         padding = unambiguous_padding(last[:, 0])
@@ -71,6 +72,7 @@ class RewardModelTrainer(WholeCheckpoints, RewardTrainer):
             loss = self._weighted(outputs.logits, inputs.get("margin", 0.0), 1.0 if weight is None else weight)
         # TRL counts tokens from the start of the process, which is no number of a training that was resumed.
         self._metrics["train" if self.model.training else "eval"].pop("num_tokens", None)
+        loss = loss * self._share(inputs, num_items_in_batch)
         self._require_finite(loss, "loss")
         return (loss, outputs) if return_outputs else loss
 

@@ -27,6 +27,7 @@ from rlsf.training.common_options import (
 )
 from rlsf.training.cut_models import is_cut, require_trainable_in_pieces
 from rlsf.training.finish import TrainingResult, keep_policy, starting_point, train_to_the_best
+from rlsf.training.mean_of_step import MeanOfStep
 from rlsf.training.observer import Progress, Record, TrainingObserver, ignore
 from rlsf.training.policy import low_precision, special_tokens_kept
 from rlsf.training.reward_weights import reward_weights
@@ -134,19 +135,13 @@ class WeightedCollator(DataCollatorForLanguageModeling):
         return batch
 
 
-class WeightedTrainer(WholeCheckpoints, SFTTrainer):
+class WeightedTrainer(WholeCheckpoints, MeanOfStep, SFTTrainer):
     """``SFTTrainer`` whose loss is the mean over a step's examples of weight x mean token NLL.
 
-    TRL divides by the tokens of a step and knows no weights. Here the examples of a step are what is counted, in all
-    its passes and processes, so that the loss does not depend on how gradients accumulate.
+    TRL divides by the tokens of a step and knows no weights.
     """
 
     section = SECTION
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # The loss is divided by what is counted below, never again by the number of passes.
-        self.model_accepts_loss_kwargs = True
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
@@ -154,28 +149,21 @@ class WeightedTrainer(WholeCheckpoints, SFTTrainer):
             columns: Any = self._signature_columns
             self._signature_columns = [*columns, WEIGHT]
 
-    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Tensor:
-        """How many examples a step has, in all processes."""
-        own = torch.tensor(sum(len(batch[WEIGHT]) for batch in batch_samples), device=device)
-        counted: Any = self.accelerator.gather(own)
-        return counted.sum()
-
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The part of the step's loss that this pass holds."""
-        inputs = dict(inputs)
+        inputs, share = dict(inputs), self._share(inputs, num_items_in_batch)
         weights: Tensor = inputs.pop(WEIGHT)
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True
         outputs = model(**inputs, use_cache=False, fused_lm_head=True)
         lengths = outputs.label_mask.sum(dim=1)
         nll = -outputs.log_probs.sum(dim=1) / lengths.clamp(min=1)
-        examples = len(weights) if num_items_in_batch is None else num_items_in_batch
-        # Processes average their gradients, and each divides by the examples of all.
-        loss = (weights.to(nll) * nll).sum() / examples * self.accelerator.num_processes
+        loss = (weights.to(nll) * nll).mean()
         if self.aux_loss_enabled:
-            loss = loss + self.router_aux_loss_coef * outputs.aux_loss * len(weights) / examples
+            loss = loss + self.router_aux_loss_coef * outputs.aux_loss
+        loss = loss * share
         self._require_finite(loss, "loss")
         self._note(weights, nll, outputs, lengths)
         return (loss, outputs) if return_outputs else loss
