@@ -220,7 +220,7 @@ def main() -> None:
     # Memory first: processes are forked before threads and a device are at work.
     memory_sizes = [(512, 896, 151_936)] if arguments.quick else [(512, 896, 151_936), (4096, 896, 151_936)]
     memory = compare_memory(memory_sizes, dtypes, arguments.device)
-    chosen = next(report for report in survey(torch.device(arguments.device)) if report.chosen)
+    chosen = next(report for report in survey(torch.device(arguments.device), dtypes[-1]) if report.chosen)
     found = compare_times(sizes, dtypes, arguments.device, budget=0.5 if arguments.quick else 3.0)
     medians = show_times(found, f"time over the floor; {torch.get_num_threads()} threads, backend {chosen.name}")
     write_json(arguments.json, {"quick": arguments.quick, "times": found, "medians": medians, "memory": memory})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -76,6 +77,7 @@ def survey(device: torch.device, dtype: torch.dtype = torch.float32) -> list[Bac
     return [BackendReport(name, can, name == chosen, reason) for name, can, reason in found]
 
 
+@cache  # looking for Triton, a compiler and headers takes longer than the kernel on a few hundred rows
 def _kernel_on(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
     if device.type != "cuda":
         return False, "for CUDA devices"

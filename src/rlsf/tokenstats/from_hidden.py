@@ -19,8 +19,8 @@ from rlsf.tokenstats.parts import StatisticColumns
 from rlsf.tokenstats.tiles import no_autocast
 from rlsf.tokenstats.token_sets import flat_ids, masses
 
-#: Rows converted to float32 at a time.
-_CONVERTED_ROWS = 256
+#: Rows converted to float32 at a time: few on a CPU for its cache, more where each step is a launch.
+_CONVERTED_ROWS, _DEVICE_CONVERTED_ROWS = 256, 1024
 
 
 def statistics_of_hidden(
@@ -92,10 +92,14 @@ def _statistics(
             _block(*block, head, temperature, chosen, ranks)
             for block in zip(hidden.split(chosen.rows), tokens.split(chosen.rows), strict=True)
         ]
-    columns = StatisticColumns(*(torch.cat(parts) for parts in zip(*(block[0] for block in blocks), strict=True)))
+    columns = StatisticColumns(*(_joined(parts) for parts in zip(*(block[0] for block in blocks), strict=True)))
     if ids is None:
         columns = columns._replace(logprob=columns.top1_logprob)
-    return columns, torch.cat([rank for _, rank in blocks if rank is not None]) if ranks else None
+    return columns, _joined([rank for _, rank in blocks if rank is not None]) if ranks else None
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _block(
@@ -114,7 +118,8 @@ def _block(
 def _mean_logit(hidden: Tensor, head: OutputHead) -> Tensor:
     """scale (h . mean(W) + mean(b)), [N]; every element of a hidden state enters, so what is not finite shows here."""
     row, bias = head.mean_row()
-    raw = torch.cat([some.float() @ row for some in hidden.split(_CONVERTED_ROWS)])
+    rows = _CONVERTED_ROWS if hidden.device.type == "cpu" else _DEVICE_CONVERTED_ROWS
+    raw = _joined([some.float() @ row for some in hidden.split(rows)])
     if bias == float("inf") or bias != bias:
         raise ModelError(f"the bias of the output embedding {_shape(head.weight)} holds NaN or infinity")
     if not raw.isfinite().all():

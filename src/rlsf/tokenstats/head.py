@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -19,16 +20,17 @@ class _MeanRow(NamedTuple):
     """Means over the vocabulary, and of which weights: their places and versions, and some of their elements."""
 
     key: tuple[int, ...]
-    seen: Tensor
+    seen: list[Tensor]
     weight: Tensor
     bias: float
 
 
-def _some_elements(weights: Tensor, count: int = 4096) -> Tensor:
-    """Elements spread over rows and columns, in float32."""
-    places = torch.arange(count, device=weights.device)
-    rows = places * len(weights) // count
-    return (weights[rows] if weights.dim() == 1 else weights[rows, places * 7919 % weights.shape[1]]).float()
+@lru_cache(maxsize=8)
+def _some_places(shape: torch.Size, device: torch.device, count: int = 4096) -> tuple[Tensor, ...]:
+    """Indices of elements spread over rows and columns, kept, as several heads and many calls ask for the same."""
+    places = torch.arange(count, device=device)
+    rows = places * shape[0] // count
+    return (rows,) if len(shape) == 1 else (rows, places * 7919 % shape[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,8 +99,8 @@ class OutputHead:
         """
         parts = [part.detach() for part in (self.weight, self.bias) if part is not None]
         key = tuple(number for part in parts for number in (part.data_ptr(), part._version))
-        seen = torch.cat([_some_elements(part) for part in parts])
-        if not (self._kept and self._kept[0].key == key and torch.equal(self._kept[0].seen, seen)):
+        seen = [part[_some_places(part.shape, part.device)] for part in parts]
+        if not (self._kept and self._kept[0].key == key and all(map(torch.equal, self._kept[0].seen, seen))):
             mean = (self._sum_rows() / self.vocabulary_size).float()
             self._kept[:] = [_MeanRow(key, seen, mean, self._mean_bias())]
         return self._kept[0].weight, self._kept[0].bias
