@@ -93,8 +93,30 @@ def test_another_use_is_refused_by_what_differs() -> None:
     assert "another model" in str(made.misfit("answer_disparity", "greedy", "g"))
     votes = made.model_copy(update={"mode": "majority"})
     assert "branches 10, not 5" in str(votes.misfit("answer_disparity", "majority", "f", branches=5))
+    summed = made.model_copy(update={"mode": "cot_decoding"})
+    assert "aggregate False, not True" in str(summed.misfit("answer_disparity", "cot_decoding", aggregate=True))
     with pytest.raises(InputError, match="rlsf calibrate"):
         made.require("entropy", "greedy", "f")
+
+
+def test_another_way_of_asking_is_refused_by_what_differs() -> None:
+    """The prompt and the answer's format decide a confidence as much as the model does."""
+    asked = {"render": {"system": "Think.", "few_shot": None}, "sampling": {"max_new_tokens": 48}}
+    made = calibration(asked=asked)
+    fits = ("answer_disparity", "greedy", "f", 10, False)
+    assert made.misfit(*fits, asked) is None
+    assert made.misfit(*fits) is None, "not known, not compared"
+    assert calibration().misfit(*fits, asked) is None, "a file of an earlier version"
+    long = {**asked, "render": {"system": "Think.", "few_shot": "Q: 1 + 1? A: 2 " * 100}}
+    for other, words in (
+        ({**asked, "render": {"system": None, "few_shot": None}}, "render.system 'Think.', not None"),
+        ({**asked, "sampling": {"max_new_tokens": 5}}, "sampling.max_new_tokens 48, not 5"),
+        (long, "render.few_shot None, not 'Q: 1 + 1?"),
+    ):
+        with pytest.raises(InputError) as error:
+            made.require(*fits, other)
+        assert words in str(error.value)
+        assert len(str(error.value)) < 250
 
 
 def test_a_mode_without_outcomes_is_refused() -> None:
@@ -123,6 +145,7 @@ HOSTILE = {
     "not a number": _changed(calibrator={"method": "temperature", "temperature": float("nan")}),
     "infinite": _changed(calibrator={"method": "platt", "slope": float("inf"), "intercept": 0}),
     "falling": _changed(calibrator={"method": "platt", "slope": -1.0, "intercept": 0}),
+    "another section": _changed(asked={"model": {"trust_remote_code": True}}),
     "no temperature": _changed(calibrator={"method": "temperature", "temperature": 0}),
 }
 

@@ -56,6 +56,8 @@ def test_from_a_model_to_calibrated_figures(
         *("greedy", "answer_disparity", 60, "platt"),
     )
     assert made.fingerprint == model_fingerprint(ModelConfig(path="model"))
+    assert made.asked is not None
+    assert made.asked["sampling"] == {"max_new_tokens": 48, "stop": []}
     assert f"{made.raw.ece:.3f} {made.raw.brier:.3f}" in shown
     assert f"{made.calibrated.ece:.3f} {made.calibrated.brier:.3f}" in shown
     assert f"answers {100 * made.threshold.answered:.1f} %" in shown
@@ -125,6 +127,7 @@ def test_a_calibration_for_something_else_is_not_used(
         ({"signal": "answer_entropy"}, "signal answer_entropy, not trace_confidence"),
         ({"branches": 9}, "branches 9, not 3"),
         ({"fingerprint": "0"}, "another model"),
+        ({"asked": {"render": {"system": "Think."}}}, "render.system 'Think.', not None"),
     ):
         made.model_copy(update=changes).save(file)
         capsys.readouterr()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from rlsf.calibration.calibrators import Calibrator, Finite, Probability
 from rlsf.calibration.threshold import Threshold
@@ -43,6 +44,9 @@ class Calibration(Section):
     """Traces of each question that the mode chose from."""
     aggregate: bool
     """Whether ``cot_decoding`` chose by summed confidence."""
+    asked: dict[Literal["render", "answer", "sampling"], dict[str, JsonValue]] | None = None
+    """How its questions were asked: keys of the recipe for the prompt, the answer's format and the bounds of a trace.
+    None, in a file of an earlier version: not known, and not compared."""
     model: str
     """The model as it was named."""
     fingerprint: str
@@ -89,6 +93,7 @@ class Calibration(Section):
         fingerprint: str | None = None,
         branches: int | None = None,
         aggregate: bool | None = None,
+        asked: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> str | None:
         """In what it differs from what it is to be used for, None where it fits; what is None is not compared.
 
@@ -100,9 +105,15 @@ class Calibration(Section):
         if self.mode == "cot_decoding" and aggregate is not None:
             pairs.append(("aggregate", self.aggregate, aggregate))
         different = [f"{name} {made}, not {wanted}" for name, made, wanted in pairs if made != wanted]
+        different += [] if asked is None else self._asked_otherwise(asked)
         if fingerprint is not None and fingerprint != self.fingerprint:
             different.append(f"another model ({self.model}, or an earlier state of it)")
         return "; ".join(different) or None
+
+    def _asked_otherwise(self, asked: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        keys = [(section, key, made) for section, known in (self.asked or {}).items() for key, made in known.items()]
+        others = [(f"{section}.{key}", made, asked.get(section, {}).get(key)) for section, key, made in keys]
+        return [f"{key} {_short(made)}, not {_short(now)}" for key, made, now in others if made != now]
 
     def require(
         self,
@@ -111,9 +122,10 @@ class Calibration(Section):
         fingerprint: str | None = None,
         branches: int | None = None,
         aggregate: bool | None = None,
+        asked: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """Raise ``InputError`` where ``misfit`` finds a difference."""
-        difference = self.misfit(signal, mode, fingerprint, branches, aggregate)
+        difference = self.misfit(signal, mode, fingerprint, branches, aggregate, asked)
         if difference is not None:
             raise InputError(f"the calibration was made for {difference}: make one for this with `rlsf calibrate`")
 
@@ -140,3 +152,9 @@ class Calibration(Section):
         """The calibration beside the weights in a model's folder, None where there is none. Raises as ``load``."""
         path = model / CALIBRATION
         return cls.load(path) if path.exists() else None
+
+
+def _short(value: Any) -> str:
+    """Prompts may be pages long: their beginning and their end."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}...{text[-17:]}"

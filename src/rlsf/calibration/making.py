@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,7 @@ def make_calibration(
     model: str,
     fingerprint: str,
     made_from: Sequence[str] = (),
+    asked: Mapping[str, Mapping[str, Any]] | None = None,
     bins: int = 10,
     seed: int = 0,
 ) -> Calibration:
@@ -60,6 +62,7 @@ def make_calibration(
         mode=mode,
         branches=branches,
         aggregate=aggregate,
+        asked=asked,
         model=model,
         fingerprint=fingerprint,
         questions=len(group),

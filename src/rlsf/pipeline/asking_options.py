@@ -12,6 +12,7 @@ from rlsf.errors import InputError
 from rlsf.models import model_fingerprint
 from rlsf.pipeline.asking import MODES, Asking, AskingMode
 from rlsf.pipeline.folder import RunFolder
+from rlsf.pipeline.manner import manner_of
 from rlsf.pipeline.served import require_served_signal
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.resolve import Layer, merge, resolve
@@ -39,9 +40,9 @@ class AskingOptions:
     def resolve(self) -> tuple[Asking, str | None]:
         """How to ask, and why a calibration that lies beside the model is not used, if so.
 
-        Later ones win: the shipped recipe, the recipe of the run that trained the model, the signal and the branches
-        that the calibration was made for, what is said. Where --recipe or --config names a recipe, nothing else comes
-        in between. Raises ``InputError`` for a calibration named by the user that does not fit.
+        Later ones win: the shipped recipe, the recipe of the run that trained the model, what the calibration was made
+        for (signal, branches, prompt, answer format), what is said. Where --recipe or --config names a recipe, nothing
+        else comes in between. Raises ``InputError`` for a calibration named by the user that does not fit.
         """
         base, kept = self._base()
         recipe = self._recipe(base)
@@ -56,7 +57,7 @@ class AskingOptions:
         if found is None:
             return Asking(recipe, mode), None
         signs = (recipe.signal, mode, model_fingerprint(recipe.model))
-        settings = (recipe.sampling.branches, recipe.evaluation.aggregate)
+        settings = (recipe.sampling.branches, recipe.evaluation.aggregate, manner_of(recipe))
         if named:
             found.require(*signs, *settings)
         misfit = found.misfit(*signs, *settings)
@@ -133,8 +134,9 @@ def _mode_called(name: str) -> AskingMode:
 
 
 def _made_for(calibration: Calibration) -> Layer:
-    return {
+    made_for = {
         "signal": calibration.signal,
         "sampling": {"branches": calibration.branches},
         "evaluation": {"aggregate": calibration.aggregate},
     }
+    return merge(made_for, calibration.asked or {})

@@ -17,6 +17,7 @@ from rlsf.files import digest
 from rlsf.models import model_fingerprint
 from rlsf.models.config import ModelConfig
 from rlsf.pipeline.context import Run
+from rlsf.pipeline.manner import manner_of
 from rlsf.prompts.prompt import Prompt
 
 
@@ -36,7 +37,7 @@ def question_digests(questions: Sequence[Prompt]) -> list[str]:
 def add_calibrated(run: Run, summary: dict[str, Any], outcomes: Mapping[str, Sequence[Outcome]]) -> None:
     """Put figures of calibrated confidences beside the raw ones of each phase whose model has a calibration.
 
-    One that was made for another signal, number of branches or model is not used, and a warning says so.
+    One that was made for another signal, number of branches, model or way of asking is not used, and a warning says so.
     """
     if run.recipe.model.server is not None:
         return
@@ -47,7 +48,8 @@ def add_calibrated(run: Run, summary: dict[str, Any], outcomes: Mapping[str, Seq
             continue
         sampling, evaluation = run.recipe.sampling, run.recipe.evaluation
         difference = calibration.misfit(
-            *(run.recipe.signal, calibration.mode, model_fingerprint(model), sampling.branches, evaluation.aggregate)
+            *(run.recipe.signal, calibration.mode, model_fingerprint(model), sampling.branches, evaluation.aggregate),
+            manner_of(run.recipe),
         )
         if difference is not None:
             run.progress.warn(f"the calibration of {model.path} is not used: it was made for {difference}")

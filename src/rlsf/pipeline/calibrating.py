@@ -16,6 +16,7 @@ from rlsf.models.config import ModelConfig
 from rlsf.pipeline.calibrated import measured_model, question_digests
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.evaluation import OUTCOMES, evaluate_stage
+from rlsf.pipeline.manner import manner_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ def calibrate_stage(run: Run, choices: CalibrationChoices) -> Calibration:
         mode=choices.mode,
         branches=recipe.sampling.branches,
         aggregate=recipe.evaluation.aggregate,
+        asked=manner_of(recipe),
         model=str(model.path),
         fingerprint=model_fingerprint(model),
         made_from=question_digests(run.questions),
