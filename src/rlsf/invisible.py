@@ -16,3 +16,16 @@ NAMED = {
         *range(0x2066, 0x206A),
     )
 }
+
+_BREAKS = {code: name for code, name in NAMED.items() if chr(code) not in "\n\t"}
+_ESCAPED = {code: f"\\u{code:04x}" for code in NAMED if chr(code) not in "\n\t"}
+
+
+def safe(text: str) -> str:
+    """``text`` with its control characters named; line ends and tabs stay."""
+    return text.translate(_BREAKS)
+
+
+def escaped(text: str) -> str:
+    """JSON text that says the same, with the control characters escaped that JSON lets stand in its strings."""
+    return text.translate(_ESCAPED)

@@ -21,6 +21,8 @@ from rlsf.cli.app import execute
 from rlsf.cli.ask import NOT_ANSWERED, split_question
 from rlsf.demo import MODEL_DIR
 from rlsf.models import ModelConfig, model_fingerprint
+from rlsf.pipeline.manner import manner_of
+from rlsf.pipeline.reply_file import json_line
 from rlsf.recipes import resolve, to_yaml
 
 QUESTION = "Vera packs 2 boxes with 6 stamps each. She adds 7 stamps. How many stamps are there?"
@@ -185,6 +187,61 @@ def test_a_calibration_for_something_else(asks: Asks, fails: Fails, model: Path)
     assert "is not used: it was made for signal answer_disparity, not mean_disparity" in shown
 
 
+def test_a_calibration_for_another_prompt(asks: Asks, fails: Fails, model: Path, capsys: pytest.CaptureFixture) -> None:
+    """The prompt that it was made with is the one that is asked with; of another it says nothing, and does not."""
+    asked = manner_of(resolve("rlsf", overrides={"render": {"system": "Count."}, "sampling": {"max_new_tokens": 40}}))
+    calibration(model, least=0.0, asked=asked).save(model / CALIBRATION)
+    system = ("--render.system", "Count.", "--sampling.max-new-tokens", "40")
+    raw, used = (
+        asks(QUESTION, *said, "--json") for said in (("--model", MODEL_DIR, *FEW, *system), ("--model", model))
+    )
+    raw, used = json.loads(raw[1]), json.loads(used[1])
+    assert used["calibrated"]
+    assert (used["measured"], used["trace"]) == (raw["measured"], raw["trace"])
+    other = (QUESTION, "--model", model, "--render.system", "Guess.")
+    _, shown = asks(*other)
+    assert "is not used: it was made for render.system 'Count.', not 'Guess.'" in shown
+    assert "(uncalibrated: " in shown
+    assert execute(["ask", *map(str, other), "--json"]) == 0
+    shown = capsys.readouterr()
+    assert not json.loads(shown.out)["calibrated"]
+    assert "warning: the calibration beside the model is not used" in shown.err
+    line = fails("ask", *other, "--calibration", model)
+    assert "the calibration was made for render.system 'Count.', not 'Guess.'" in line
+
+
+def test_what_a_file_says_never_reaches_the_terminal_as_a_command(
+    asks: Asks, fails: Fails, model: Path, tmp_path: Path
+) -> None:
+    hostile = "\x1b]0;owned\x07\x9b31m\u202e"
+    made = calibration(model, fingerprint="0").model_copy(update={"model": f"m{hostile}"})
+    made.save(model / CALIBRATION)
+    _, shown = asks(QUESTION, "--model", model)
+    assert "made for another model (m⟨U+001B⟩]0;owned⟨U+0007⟩⟨U+009B⟩31m⟨U+202E⟩, or" in shown
+    lines = [
+        fails("ask", QUESTION, "--model", f"{tmp_path}/{hostile}"),
+        fails("ask", QUESTION, "--model", MODEL_DIR, "--calibration", f"{tmp_path}/{hostile}"),
+    ]
+    assert all("⟨U+001B⟩]0;owned" in line for line in lines)
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & {*shown, *"".join(lines)}
+
+
+def test_json_of_hostile_text_is_printable_and_the_same() -> None:
+    record = {"trace": "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x202E, 0x2066))) + 'é "quoted" \\'}
+    line = json_line(record)
+    assert json.loads(line) == record
+    assert line.isprintable()
+    assert "é" in line
+
+
+def test_a_long_answer_is_not_broken_in_a_pipe(asks: Asks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "10")
+    whole = ("--answer.format", "regex", "--answer.pattern", "(?s)^.*", "--mode", "greedy")
+    _, shown = asks(QUESTION, "--model", MODEL_DIR, *whole)
+    assert len(shown.splitlines()[0]) > 10
+    assert shown.splitlines()[1].startswith("confidence ")
+
+
 def test_no_answer_found(asks: Asks) -> None:
     code, shown = asks(QUESTION, "--model", MODEL_DIR, "--answer.format", "boxed", *FEW)
     assert code == NOT_ANSWERED
@@ -197,6 +254,7 @@ def test_options_are_letters(asks: Asks) -> None:
     code, shown = asks("What is 3 + 4?", "--model", MODEL_DIR, "--choice", "7", "--choice", "9", *FEW)
     assert code in (0, NOT_ANSWERED)
     assert re.match(r"[AB]\n|no answer found", shown)
+    assert asks("--choice", "7", "--choice", "9", "What is 3 + 4?", "--model", MODEL_DIR, *FEW) == (code, shown)
 
 
 def test_a_question_on_standard_input(asks: Asks, fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,6 +349,10 @@ def test_mistakes(fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "two questions, 'What' and 'is': put a question of several words in quotes" in fails("ask", "What", "is")
     assert "the question is empty" in fails("ask", " ", "--model", MODEL_DIR)
     assert "not UTF-8 at character 3" in fails("ask", "caf\udce9", "--model", MODEL_DIR)
+    choices = ("ask", QUESTION, "--model", MODEL_DIR, "--choice", "7")
+    assert fails(*choices) == "--choice: 1 choices: give from 2 to 26"
+    assert fails(*choices, "--choice", " ") == "--choice 2 is empty"
+    assert fails(*choices, "--choice", "caf\udce9") == "--choice 2 is not UTF-8 at character 3"
     assert "no such model folder" in fails("ask", QUESTION, "--model", tmp_path / "nowhere")
     assert "unknown confidence signal" in fails("ask", QUESTION, "--model", MODEL_DIR, "--signal", "sure")
     assert "unknown key 'sampling.brances'" in fails("ask", QUESTION, "--model", MODEL_DIR, "--sampling.brances", "3")

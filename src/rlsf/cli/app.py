@@ -21,6 +21,7 @@ from rlsf.cli.doctor import doctor
 from rlsf.cli.recipes import recipes
 from rlsf.cli.run import run
 from rlsf.cli.score import score
+from rlsf.cli.shading import one_line
 from rlsf.cli.signals import signals
 from rlsf.cli.stages import evaluate, rank, report, sample, train
 from rlsf.errors import RlsfError
@@ -75,7 +76,7 @@ def execute(arguments: Sequence[str]) -> int:
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except (RlsfError, CycloptsError) as error:
-        message = " ".join(str(error).split())
+        message = one_line(str(error))
         console.print(f"rlsf: {message}", style="red", highlight=False, soft_wrap=True, markup=False)
         return USER_ERROR
     except KeyboardInterrupt as interrupt:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -36,20 +37,45 @@ Flag = Parameter(negative="", show_default=False)
 _KEY = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)+=.*", re.DOTALL)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchOptions:
+    """Many questions."""
+
+    batch: str | None = None
+    """Ask every question of a file, a hub id or a preset, given like --prompts elsewhere."""
+    output: Path | None = None
+    """Where the replies of --batch go: JSON lines, one a question."""
+    resume: Annotated[bool, Flag] = False
+    """Go on with --output where it stopped; nothing else need be said again."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplyOptions:
+    """One question."""
+
+    choice: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
+    """An option of a multiple-choice question; once for each."""
+    show_guess: Annotated[bool, Flag] = False
+    """Show the best guess, and how it came about, also where the model abstains."""
+    json: Annotated[bool, Flag] = False
+    """Print the reply as a line of JSON, as --batch writes them."""
+
+
+_ONE, _MANY = ReplyOptions(), BatchOptions()
+
+
 def ask(
     *question_and_overrides: QuestionAndOverrides,
     model: str | None = None,
     run: Path | None = None,
-    choice: Annotated[list[str] | None, Parameter(negative="")] = None,
     mode: Literal["greedy", "cot_decoding", "majority"] | None = None,
     calibration: Path | None = None,
-    show_guess: Annotated[bool, Flag] = False,
-    json_line: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
-    batch: str | None = None,
-    output: Path | None = None,
-    resume: Annotated[bool, Flag] = False,
     recipe: str | None = None,
     config: Path | None = None,
+    one: ReplyOptions = _ONE,
+    many: BatchOptions = _MANY,
     workers: Workers = _WORKERS,
 ) -> int:
     """Answer a question, say how sure the answer is, and abstain where a calibration says so.
@@ -62,44 +88,31 @@ def ask(
         The model to ask: a folder or a hub id. Beside a run's policy, the run's recipe says how to ask it.
     run:
         A run folder: ask its policy as its recipe says.
-    choice:
-        An option of a multiple-choice question; once for each.
     mode:
         How one answer is chosen among the traces; by default cot_decoding, the surest, or what the calibration is for.
     calibration:
         A calibration made by `rlsf calibrate`; by default the one beside the model.
-    show_guess:
-        Show the best guess, and how it came about, also where the model abstains.
-    json_line:
-        Print the reply as a line of JSON, as --batch writes them.
-    batch:
-        Ask every question of a file, a hub id or a preset, given like --prompts elsewhere.
-    output:
-        Where the replies of --batch go: JSON lines, one a question.
-    resume:
-        Go on with --output where it stopped; nothing else need be said again.
     recipe:
         The method, for how to ask: a name that `rlsf recipes` lists; by default that of the run or --config, else rlsf.
     config:
         A recipe file of your own (YAML); it may name a shipped recipe to build on.
     """
     question, overrides = split_question(question_and_overrides)
-    many = batch is not None or output is not None or resume
-    if not many:
+    if many == _MANY:
         if workers != _WORKERS:
             raise InputError("--executor, --workers and --ray-address are for --batch: one question is asked here")
-        question = read_question(question)
-    elif question is not None or choice or json_line or show_guess:
+        question, choices = read_question(question), read_choice(one.choice)
+    elif question is not None or one != _ONE:
         raise InputError("--batch asks the questions of a file: leave out the question, --choice, --json, --show-guess")
 
     from rlsf.pipeline.asking_options import AskingOptions
 
-    layer = merge(RecipeOptions(model=model, prompts=batch).layer(), parse_overrides(overrides))
+    layer = merge(RecipeOptions(model=model, prompts=many.batch).layer(), parse_overrides(overrides))
     said = AskingOptions(layer=layer, recipe=recipe, config=config, run=run, calibration=calibration, mode=mode)
-    if question is None:
-        _ask_batch(said, output, workers, resume=resume)
-        return 0
-    return _ask_one(said, question, tuple(choice or ()), json_line=json_line, show_guess=show_guess)
+    if many == _MANY:
+        return _ask_one(said, question, choices, one)
+    _ask_batch(said, many, workers)
+    return 0
 
 
 def split_question(arguments: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
@@ -129,12 +142,27 @@ def read_question(said: str | None) -> str:
         said = _standard_input()
         if not said.strip():
             raise InputError("the question on standard input is empty")
+    return _text(said, "the question")
+
+
+def read_choice(said: Sequence[str]) -> tuple[str, ...]:
+    """The options as said. Raises ``InputError`` for a single one, for too many, and for one that is empty."""
+    from rlsf.prompts.choices import read_choices
+
+    options = [_text(option, f"--choice {place}") for place, option in enumerate(said, 1)]
+    try:
+        return read_choices(options).texts
+    except ValueError as error:
+        raise InputError(f"--choice: {error}") from error
+
+
+def _text(said: str, what: str) -> str:
     try:
         said.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(f"the question is not UTF-8 at character {error.start}") from error
+        raise InputError(f"{what} is not UTF-8 at character {error.start}") from error
     if not said.strip():
-        raise InputError("the question is empty")
+        raise InputError(f"{what} is empty")
     return said.strip()
 
 
@@ -145,28 +173,34 @@ def _standard_input() -> str:
         raise InputError(f"the question on standard input is not UTF-8 at byte {error.start}") from error
 
 
-def _ask_one(said: AskingOptions, question: str, choices: tuple[str, ...], *, json_line: bool, show_guess: bool) -> int:
-    from rlsf.cli.replies import show
+def _ask_one(said: AskingOptions, question: str, choices: tuple[str, ...], options: ReplyOptions) -> int:
+    from rlsf.cli.replies import not_used, show
     from rlsf.pipeline.asking import ask as ask_model
+    from rlsf.pipeline.progress import ProgressDisplay
+    from rlsf.pipeline.reply_file import json_line
     from rlsf.prompts.prompt import Prompt
 
     asking, misfit = said.resolve()
     reply = ask_model(asking, Prompt("question", question, choices))
-    if json_line:
-        print(json.dumps(reply.record(), ensure_ascii=False))
+    if options.json:
+        print(json_line(reply.record()))
+        if misfit:
+            ProgressDisplay().warn(not_used(misfit))
     else:
-        show(reply, asking, Console(), misfit=misfit, show_guess=show_guess)
+        show(reply, asking, Console(), misfit=misfit, show_guess=options.show_guess)
     return 0 if reply.answer is not None else NOT_ANSWERED
 
 
-def _ask_batch(said: AskingOptions, output: Path | None, workers: ExecutorOptions, *, resume: bool) -> None:
+def _ask_batch(said: AskingOptions, many: BatchOptions, workers: ExecutorOptions) -> None:
     from dataclasses import replace
 
+    from rlsf.cli.replies import not_used
     from rlsf.pipeline.asking_batch import ask_batch
     from rlsf.pipeline.progress import ProgressDisplay
     from rlsf.pipeline.reply_file import ReplyFile
     from rlsf.prompts import load_prompts
 
+    output, resume = many.output, many.resume
     if output is None:
         raise InputError("--batch and --resume need a file for the replies: say --output FILE.jsonl")
     if resume:
@@ -176,7 +210,7 @@ def _ask_batch(said: AskingOptions, output: Path | None, workers: ExecutorOption
         raise InputError("no questions: say --batch FILE")
     progress = ProgressDisplay()
     if misfit:
-        progress.warn(f"the calibration beside the model is not used: it was made for {misfit}")
+        progress.warn(not_used(misfit))
     prompts = load_prompts(asking.recipe.prompts, with_gold=False)
     with resumed_by("rlsf", "ask", "--resume", "--output", output, *workers.arguments()):
         settings = said.settings(asking)

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from rlsf.cli.shading import in_colour, legend, marked, one_line, safe, shaded
+from rlsf.cli.shading import in_colour, legend, marked, one_line, shaded
+from rlsf.invisible import safe
 
 if TYPE_CHECKING:
     from rlsf.pipeline.asking import Asking, Reply
@@ -27,23 +28,31 @@ def show(
     """
     colour = in_colour(console)
     if reply.abstained:
-        _say(console, Text(refusal(reply, asking), style="bold"))
+        _say(console, refusal(reply, asking), "bold")
         if not show_guess:
-            _say(console, Text("--show-guess shows the best guess", style="dim"))
+            _say(console, "--show-guess shows the best guess", "dim")
             return
-        _say(console, Text(f"best guess: {one_line(reply.guess or '')}", style="dim"))
+        _say(console, f"best guess: {one_line(reply.guess or '')}", "dim")
     elif reply.guess is None:
-        _say(console, Text(f"no answer found: {one_line(reply.reason or '')}", style="bold"))
+        _say(console, f"no answer found: {one_line(reply.reason or '')}", "bold")
     else:
-        answer = Text(safe(reply.guess), style="bold")
-        console.print(Panel(answer, box=box.HEAVY, expand=False, padding=(0, 2)) if console.is_terminal else answer)
-        _say(console, Text(f"confidence {trust(reply, asking)}"))
+        _show_answer(reply.guess, console)
+        _say(console, f"confidence {trust(reply, asking)}")
     if misfit:
-        _say(console, Text(f"the calibration beside the model is not used: it was made for {misfit}", style="yellow"))
+        _say(console, not_used(misfit), "yellow")
     if said := others(reply):
-        _say(console, Text(said))
-    _say(console, Text(f"\ntrace {_place(reply)}:", style="dim"))
+        _say(console, said)
+    _say(console, f"\ntrace {_place(reply)}:", "dim")
     _show_trace(reply, console, colour)
+
+
+def _show_answer(answer: str, console: Console) -> None:
+    """In a frame on a terminal; in a pipe alone on its lines, however long they are."""
+    if console.is_terminal:
+        text = Text(safe(answer), style="bold")
+        console.print(Panel(text, box=box.HEAVY, expand=False, padding=(0, 2)))
+    else:
+        _say(console, answer, "bold")
 
 
 def _show_trace(reply: Reply, console: Console, colour: bool) -> None:
@@ -53,8 +62,13 @@ def _show_trace(reply: Reply, console: Console, colour: bool) -> None:
     if colour:
         console.print(shaded(reply.pieces, probability, span))
     else:
-        _say(console, Text(marked(reply.pieces, probability, span)))
-    _say(console, legend(colour, answer is not None))
+        _say(console, marked(reply.pieces, probability, span))
+    console.print(legend(colour, answer is not None), highlight=False, soft_wrap=True)
+
+
+def not_used(misfit: str) -> str:
+    """Why the confidence is the model's own although there is a calibration."""
+    return f"the calibration beside the model is not used: it was made for {misfit}"
 
 
 def trust(reply: Reply, asking: Asking) -> str:
@@ -123,5 +137,5 @@ def _place(reply: Reply) -> str:
     return f"{index} of {reply.traces}, {tokens} token{'' if tokens == 1 else 's'}{start}{cut}"
 
 
-def _say(console: Console, text: Text) -> None:
-    console.print(text, highlight=False, soft_wrap=True)
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(safe(text), style), highlight=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from rlsf.invisible import NAMED
+from rlsf.invisible import safe
 
 #: Ten steps of cividis (Nuñez, Anderton and Renslow 2018, doi 10.1371/journal.pone.0199239), from sure to unsure:
 #: lightness grows evenly for people with and without colour vision deficiency. Every token has its own ground, so that
@@ -25,13 +25,7 @@ SCALE = (
 _LIGHT = 5
 #: In plain text, tokens less probable than this are marked.
 MARKED_BELOW = 0.5
-_BREAKS = {code: name for code, name in NAMED.items() if chr(code) not in "\n\t"}
 Span = tuple[int, int] | None
-
-
-def safe(text: str) -> str:
-    """``text`` with its control characters named; line ends and tabs stay."""
-    return text.translate(_BREAKS)
 
 
 def one_line(text: str) -> str:

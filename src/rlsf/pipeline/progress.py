@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from rlsf.invisible import safe
+
 Advance = Callable[[int], None]
 
 
@@ -20,7 +22,7 @@ class ProgressDisplay:
 
     def say(self, text: str, *, style: str | None = None) -> None:
         """One line."""
-        self.console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+        self.console.print(safe(text), style=style, highlight=False, soft_wrap=True, markup=False)
 
     def warn(self, text: str) -> None:
         """One line that should not be overlooked."""

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from rlsf.errors import InputError
 from rlsf.files import read_json, write_json, writing
+from rlsf.invisible import escaped
 from rlsf.recipes.resolve import differences
 
 
@@ -55,7 +56,7 @@ class ReplyFile:
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Write one line for each record; they are on the disk when this returns."""
         assert self._stream is not None
-        lines = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
+        lines = (f"{json_line(record)}\n" for record in records)
         with writing(self.path):
             self._stream.write("".join(lines).encode("utf-8"))
             self._stream.flush()
@@ -102,6 +103,11 @@ class ReplyFile:
             count, whole = count + 1, whole + len(line)
         self._stream.truncate(whole)
         return count
+
+
+def json_line(record: Mapping[str, Any]) -> str:
+    """A record as one line of JSON that may be looked at on a terminal: what would act there is escaped."""
+    return escaped(json.dumps(record, ensure_ascii=False, allow_nan=False))
 
 
 def _id_of(line: bytes) -> str | None:
