@@ -15,6 +15,12 @@ from rlsf.training.config import TrainingConfig
         ({"warmup_step": 3}, r"unknown option training.trainer.warmup_step \(did you mean 'warmup_steps'"),
         ({"output_dir": "x"}, r"output_dir cannot be set"),
         ({"label_smoothing": 0.1}, r"has no effect on TRL's sigmoid loss: set training.label_smoothing"),
+        (
+            {"label_smoothing": 0.1, "loss_type": ["sigmoid", "sft"]},
+            r"label_smoothing has no effect on TRL's sigmoid and sft loss",
+        ),
+        ({"label_smoothing": 0.1, "loss_type": "hinge"}, r"label_smoothing has no effect on TRL's hinge loss"),
+        ({"label_smoothing_factor": 0.1}, r"label_smoothing_factor smooths tokens, and has no effect on preferences"),
     ],
 )
 def test_trainer_options_without_effect(options: dict[str, Any], message: str) -> None:
@@ -22,7 +28,9 @@ def test_trainer_options_without_effect(options: dict[str, Any], message: str) -
         TrainingConfig(trainer=options)
 
 
-@pytest.mark.parametrize("part", [{"use_margin": True}, {"use_weight": True}, {"label_smoothing": 0.1}])
+@pytest.mark.parametrize(
+    "part", [{"use_margin": True}, {"use_weight": True}, {"label_smoothing": 0.1}, {"loss": "ipo"}]
+)
 def test_a_part_of_our_objective_beside_one_of_trls(part: dict[str, Any]) -> None:
     [name] = part
     with pytest.raises(ValueError, match=rf"training.{name} has no effect .* training.trainer.loss_type chooses"):
@@ -38,6 +46,12 @@ def test_known_trainer_options_pass_untouched() -> None:
 def test_ipo_has_neither_margin_nor_smoothing(part: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"belong to training.loss=sigmoid"):
         TrainingConfig(loss="ipo", **part)
+
+
+def test_a_scale_of_margins_that_are_not_used() -> None:
+    with pytest.raises(ValueError, match=r"training.margin_scale=2 has no effect without training.use_margin=true"):
+        TrainingConfig(margin_scale=2)
+    assert TrainingConfig(margin_scale=2, use_margin=True).margin_scale == 2
 
 
 def test_batches_that_do_not_divide() -> None:

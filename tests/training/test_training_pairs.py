@@ -40,6 +40,15 @@ def test_margin_and_weight_reach_the_batch() -> None:
     assert batch["weight"].tolist() == pytest.approx([3 * gap / sum(gaps) for gap in gaps], rel=1e-6)
 
 
+def test_weights_have_mean_one_over_the_pairs_that_are_trained_on() -> None:
+    pairs = tiny_pairs(4)
+    longer = [*pairs["chosen_ids"].to_pylist()[:3], [2] * CONTEXT]
+    prepared = prepare(replaced(pairs, "chosen_ids", longer), use_weight=True)
+    assert prepared.too_long == 1
+    gaps = [row["chosen_confidence"] - row["rejected_confidence"] for row in pairs.to_pylist()[:3]]
+    assert prepared.dataset["weight"][:] == pytest.approx([3 * gap / sum(gaps) for gap in gaps], rel=1e-6)
+
+
 def test_margin_and_weight_stay_out_unless_asked_for() -> None:
     assert {"margin", "weight"}.isdisjoint(prepare(tiny_pairs(2)).dataset.column_names)
 
@@ -82,6 +91,22 @@ def test_digest_tells_token_ids_apart() -> None:
             {"use_weight": True},
             r"'chosen_confidence'.*training.use_weight needs",
         ),
+        (
+            replaced(tiny_pairs(2), "rejected_confidence", [0.1, 1.5]),
+            {"use_weight": True},
+            r"pair 1 has a gap in confidence of -0\.\d+, and a weight below 0 would teach its rejected trace",
+        ),
+        (
+            replaced(tiny_pairs(2), "chosen_confidence", [0.9, float("nan")]),
+            {"use_weight": True},
+            r"pair 1 has a 'chosen_confidence' of nan: rank the traces again",
+        ),
+        (
+            replaced(tiny_pairs(2), "margin", [float("inf"), 0.1]),
+            {"use_margin": True},
+            r"pair 0 has a 'margin' of inf: rank the traces again",
+        ),
+        (tiny_pairs(2).append_column("weight", pa.array([1.0, -1.0])), {}, r"pair 1 has a weight of -1, and a weight"),
         (replaced(tiny_pairs(2), "rejected_ids", [[2], []]), {}, r"pair 1 has an empty 'rejected_ids'"),
         (replaced(tiny_pairs(2), "rejected_ids", [[2], None]), {}, r"'rejected_ids' has empty cells"),
         (replaced(tiny_pairs(2), "chosen_ids", [[2], [40]]), {}, r"token id 40 in 'chosen_ids' is not one of .* 40"),

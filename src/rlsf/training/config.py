@@ -55,7 +55,8 @@ class TrainingConfig(PassesSection):
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Conservative DPO: the probability that a preference is the wrong way round."""
     use_margin: bool = False
-    """Subtract ``margin_scale`` x the pair's margin from the logit (ODPO with identity offset)."""
+    """Subtract ``margin_scale`` x the pair's margin from the logit (ODPO with identity offset). ``ranking.margin`` says
+    what the margin is: the gap in confidence itself under ``gap``, above 1 under ``exponential``."""
     margin_scale: float = Field(default=1.0, ge=0)
     use_weight: bool = False
     """Weigh each pair's preference loss by its confidence gap, normalised to mean one over the data."""
@@ -85,6 +86,15 @@ class TrainingConfig(PassesSection):
             raise ValueError(
                 "training.likelihood=joint would count the prompt in the NLL of the chosen trace: set"
                 " training.nll_weight=0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scale_of_what_is_used(self) -> TrainingConfig:
+        if self.margin_scale != 1 and not self.use_margin:
+            raise ValueError(
+                f"training.margin_scale={self.margin_scale:g} has no effect without training.use_margin=true: set that"
+                " too, or leave it out"
             )
         return self
 

@@ -25,6 +25,9 @@ TRL_OBJECTIVE = frozenset(
     {"loss_type", "loss_weights", "ld_alpha", "f_divergence_type", "f_alpha_divergence_coef", "use_weighting"}
 )
 
+#: The losses of TRL's that read ``label_smoothing``.
+_SMOOTHED = frozenset({"robust", "exo_pair", "aot", "aot_unpaired"})
+
 
 def objective(config: TrainingConfig, arguments: DPOConfig) -> Objective | None:
     """Our objective, or None where the trainer options ask for one of TRL's."""
@@ -64,13 +67,21 @@ def check_options(config: TrainingConfig) -> None:
     check_names(config.trainer, DPOConfig, "training")
     chosen = sorted(TRL_OBJECTIVE & config.trainer.keys())
     ours = [name for name in ("use_margin", "use_weight", "label_smoothing") if getattr(config, name)]
+    ours += ["loss"] if config.loss != "sigmoid" else []
     if chosen and ours:
         raise InputError(
             f"training.{ours[0]} has no effect on the objective that training.trainer.{chosen[0]} chooses: set one of"
             " the two"
         )
-    if "label_smoothing" in config.trainer and not chosen:
+    loss = config.trainer.get("loss_type", "sigmoid")
+    kinds = [loss] if isinstance(loss, str) else list(loss)
+    if "label_smoothing" in config.trainer and not _SMOOTHED & {*kinds}:
         raise InputError(
-            "training.trainer.label_smoothing has no effect on TRL's sigmoid loss: set training.label_smoothing, or"
-            " choose training.trainer.loss_type=[robust]"
+            f"training.trainer.label_smoothing has no effect on TRL's {' and '.join(kinds)} loss: set"
+            " training.label_smoothing, or choose training.trainer.loss_type=[robust]"
+        )
+    if "label_smoothing_factor" in config.trainer:
+        raise InputError(
+            "training.trainer.label_smoothing_factor smooths tokens, and has no effect on preferences: set"
+            " training.label_smoothing"
         )

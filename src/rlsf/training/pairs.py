@@ -53,7 +53,8 @@ def prepare_pairs(
     Pairs with a prompt and trace of more than ``max_length`` tokens together are left out and counted. Token ids are
     not copied, so that those of a memory-mapped table stay on disk; where pairs are left out, the others are written to
     ``folder``, or copied in memory where it is None. Raises ``InputError`` for an empty table, a missing column, an
-    empty trace, and ids outside the vocabulary; ``section`` is the recipe's that says what to train, for messages.
+    empty trace, ids outside the vocabulary, margins and weights that are not finite and weights below 0; ``section`` is
+    the recipe's that says what to train, for messages.
     """
     if not preferences.num_rows:
         raise InputError(
@@ -63,18 +64,18 @@ def prepare_pairs(
     _require_columns(preferences, config, section)
     _check_tokens(preferences, vocabulary_size)
     columns = {name: preferences.column(name) for name in token_columns(preferences)}
+    fits = _fits(preferences, max_length)
+    if not fits.any():
+        raise InputError(
+            f"all {preferences.num_rows} preference pairs are longer than the model's context of {max_length} tokens:"
+            " lower sampling.max_new_tokens"
+        )
     if config.use_margin:
-        columns["margin"] = preferences.column("margin").cast(pa.float32())
-    weights = _weights(preferences, config)
+        columns["margin"] = pa.array(_numbers(preferences, "margin").astype(np.float32))
+    weights = _weights(preferences, config, fits)
     if weights is not None:
         columns["weight"] = pa.array(weights.astype(np.float32))
     table = pa.table(columns)
-    fits = _fits(table, max_length)
-    if not fits.any():
-        raise InputError(
-            f"all {table.num_rows} preference pairs are longer than the model's context of {max_length} tokens:"
-            " lower sampling.max_new_tokens"
-        )
     kept = table if fits.all() else _filtered(table, fits, folder)
     digest = _digest(kept)
     # With a fingerprint given, nothing is read to make one.
@@ -92,15 +93,38 @@ def sequences(pair: Mapping[str, Any]) -> tuple[list[int], list[int]]:
     return [*pair["prompt_ids"], *pair["chosen_ids"]], [*rejected_prompt, *pair["rejected_ids"]]
 
 
-def _weights(preferences: pa.Table, config: TrainingConfig) -> np.ndarray | None:
-    """The given weight of each pair times that of its confidence gap; None where all pairs weigh the same."""
+def _weights(preferences: pa.Table, config: TrainingConfig, fits: np.ndarray) -> np.ndarray | None:
+    """The given weight of each pair times that of its confidence gap, of mean one over those that ``fits`` keeps.
+
+    None where all pairs weigh the same.
+    """
     weights = np.ones(preferences.num_rows)
     if "weight" in preferences.column_names:
-        weights *= preferences.column("weight").to_numpy()
+        weights *= _not_below_zero(_numbers(preferences, "weight"), "weight")
     if config.use_weight:
-        chosen, rejected = (preferences.column(name).to_numpy().astype(np.float64) for name in CONFIDENCE_COLUMNS)
-        weights *= gap_weights(torch.from_numpy(chosen - rejected)).numpy()
+        chosen, rejected = (_numbers(preferences, name) for name in CONFIDENCE_COLUMNS)
+        gaps = _not_below_zero(chosen - rejected, "gap in confidence")
+        weights[fits] *= gap_weights(torch.from_numpy(gaps[fits])).numpy()
     return None if not config.use_weight and (weights == 1).all() else weights
+
+
+def _numbers(preferences: pa.Table, name: str) -> np.ndarray:
+    """A column as float64, all of it finite."""
+    numbers = preferences.column(name).to_numpy().astype(np.float64)
+    wrong = np.flatnonzero(~np.isfinite(numbers))
+    if len(wrong):
+        raise InputError(f"preference pair {wrong[0]} has a {name!r} of {numbers[wrong[0]]}: rank the traces again")
+    return numbers
+
+
+def _not_below_zero(numbers: np.ndarray, name: str) -> np.ndarray:
+    below = np.flatnonzero(numbers < 0)
+    if len(below):
+        raise InputError(
+            f"preference pair {below[0]} has a {name} of {numbers[below[0]]:g}, and a weight below 0 would teach its"
+            " rejected trace: rank the traces again"
+        )
+    return numbers
 
 
 def _require_columns(preferences: pa.Table, config: TrainingConfig, section: str) -> None:
