@@ -17,19 +17,25 @@ Spelling = tuple[int, ...]
 
 
 def spellings(tokenizer: PreTrainedTokenizerBase, word: str) -> tuple[Spelling, ...]:
-    """The sequences of tokens that count as ``word``: as given and in lower case, each with and without a space before.
+    """The sequences of tokens that count as ``word``.
 
-    Where single tokens of the vocabulary are such variants, these are all (``True``, `` True``, ``true``...). Else the
-    variants are spelt out as the tokenizer would, and a word's probability is the exact product over its tokens; of two
-    spellings of which one begins the other, the shorter counts alone. Raises ``InputError`` where the tokenizer cannot
-    write the word.
+    All single tokens of the vocabulary that are the word in any case, with or without a space before (``True``,
+    `` True``, ``true``, ``TRUE``...). Of the word as given, in lower case and with a capital, each with and without a
+    space, what has no token of its own is spelt out as the tokenizer would, and has the exact product over its tokens;
+    of two spellings of which one begins the other, the shorter counts alone. Raises ``InputError`` where the tokenizer
+    cannot write the word.
     """
-    variants = {word.strip(), word.strip().lower()}
-    single = sorted(token_id for token, token_id in tokenizer.get_vocab().items() if token.lstrip(_SPACES) in variants)
-    if single:
-        return tuple((token_id,) for token_id in single)
-    spelt = {tuple(encode_plain(space + variant, tokenizer)) for variant in variants for space in ("", " ")}
-    writable = [ids for ids in spelt if ids and tokenizer.unk_token_id not in ids]
+    word = word.strip()
+    single = {
+        token: token_id
+        for token, token_id in tokenizer.get_vocab().items()
+        if token.lstrip(_SPACES).lower() == word.lower()
+    }
+    found: set[Spelling] = {(token_id,) for token_id in single.values()}
+    for variant in {word, word.lower(), word.capitalize()}:
+        owned = {token.startswith(tuple(_SPACES)) for token in single if token.lstrip(_SPACES) == variant}
+        found |= {tuple(encode_plain(" " * space + variant, tokenizer)) for space in {False, True} - owned}
+    writable = [ids for ids in found if ids and tokenizer.unk_token_id not in ids]
     if not writable:
         raise InputError(
             f"the tokenizer cannot write the word {word!r}, so nothing can be judged by it: choose other words with"
