@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,9 +31,13 @@ def test_lines_and_sentences(text: str, parts: list[str]) -> None:
     assert statements(text) == parts
 
 
-@given(st.text(alphabet="aB1 .!?\n\t():*-", max_size=60))
-def test_nothing_is_lost_and_nothing_is_empty(text: str) -> None:
-    parts = statements(text)
+def test_lines_alone() -> None:
+    assert statements("He has 3. She has 4!\nIs it 7? Yes.", "lines") == ["He has 3. She has 4!\n", "Is it 7? Yes."]
+
+
+@given(st.text(alphabet="aB1 .!?\n\t():*-", max_size=60), st.sampled_from(["sentences", "lines"]))
+def test_nothing_is_lost_and_nothing_is_empty(text: str, ends: Literal["sentences", "lines"]) -> None:
+    parts = statements(text, ends)
     assert "".join(parts) == (text if text.strip() else "")
     if any(character.isalnum() for character in text):
         assert all(any(character.isalnum() for character in part) for part in parts)

@@ -10,6 +10,7 @@ from rlsf.config import Section
 
 Probability = Literal["renormalised", "raw"]
 Confidence = Literal["reasoning", "answer", "composite"]
+StatementEnds = Literal["sentences", "lines"]
 
 
 class JudgeConfig(Section):
@@ -22,6 +23,12 @@ class JudgeConfig(Section):
     statements of C(r_t | x, r_<t); its cost grows with the square of their number."""
     context: int = Field(default=4, ge=0)
     """M: how many other sampled reasonings of the question a reasoning is judged beside (monolithic only)."""
+    own_attempt: bool = True
+    """Whether a reasoning also has its own place among the attempts that it is judged beside: then all samples of a
+    question have one beginning, read once. ``false``: the others alone, and every question is read whole."""
+    statements: StatementEnds = "sentences"
+    """Where statements end (statement_wise only): ``sentences``: at the ends of sentences and of lines; ``lines``: at
+    those of lines alone."""
     probability: Probability = "renormalised"
     """``renormalised``: p_true / (p_true + p_false). ``raw``: p_true, which also falls where the model would rather say
     something else."""

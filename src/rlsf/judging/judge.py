@@ -50,9 +50,10 @@ class Judge:
     A whole reasoning is judged after M + 1 attempts at the question, drawn once a question by ``seed`` and its id and
     shown in drawn order: with N = M + 1 samples, as published, each is judged beside the M others and its own place
     among them; one that was not drawn stands beside M + 1 others. So all samples of a question have one beginning, read
-    once. Where this would not fit the model's context, fewer attempts are shown; a reasoning that does not fit without
-    any has no confidence. Answers are judged given question and reasoning alone, statements given the question and the
-    statements before them.
+    once. Without ``config.own_attempt`` each stands beside the others of the drawn ones, M at most, and little is
+    shared. Where this would not fit the model's context, fewer attempts are shown; a reasoning that does not fit
+    without any has no confidence. Answers are judged given question and reasoning alone, statements given the question
+    and the statements before them.
 
     ``render`` says whether and how the chat template is applied; its system prompt and examples are for solving, and
     are left out. Raises ``InputError`` where the tokenizer cannot write the words, and as ``Scorer`` does.
@@ -115,14 +116,15 @@ class Judge:
             return [
                 (number, False, questions.about_statement("".join(parts[:place]), parts[place]))
                 for number in present
-                for parts in [statements(case.reasonings[number])]
+                for parts in [statements(case.reasonings[number], self.config.statements)]
                 for place in range(len(parts))
             ], 0
         attempts = self.attempts(case)
         while True:
-            texts = [(number, False, questions.about_reasoning(number, attempts)) for number in present]
+            beside = {number: self._beside(number, attempts) for number in present}
+            texts = [(number, False, questions.about_reasoning(number, beside[number])) for number in present]
             if not attempts or all(self._fits(self._ids(text)) for _, _, text in texts):
-                return texts, len(attempts)
+                return texts, max(map(len, beside.values()), default=0)
             attempts = attempts[:-1] if len(attempts) > 2 else []
 
     def attempts(self, case: Case) -> list[int]:
@@ -133,6 +135,12 @@ class Judge:
         uniforms = trace_uniforms(self._seed, case.prompt_id, 0, len(case.reasonings))
         drawn = sorted(present, key=lambda number: uniforms[number])
         return drawn[: self.config.context + 1]
+
+    def _beside(self, number: int, attempts: list[int]) -> list[int]:
+        """Those of the attempts that are shown with a reasoning, as many as with any other of the question."""
+        if self.config.own_attempt or not attempts:
+            return attempts
+        return [attempt for attempt in attempts if attempt != number][: len(attempts) - 1]
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return render(Prompt("judging", text), self._tokenizer, self._render).token_ids
