@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def test_what_an_audit_counts(audited: Path, longer: Path) -> None:
     assert found.linear is not None
     assert set(found.linear.coefficients) | set(found.linear.constant) == set(FEATURES)
     assert found.separation.keys() == {"features", "model"}
-    assert "that tells most" in verdict(found)
+    assert verdict(found).startswith("Held-out pairs are told apart by the features ")
 
 
 def test_the_spread_and_the_baselines_are_there(audited: Path) -> None:
@@ -191,8 +192,12 @@ def test_one_model_against_itself_is_told_apart_by_chance(
     assert found.same_model
     assert found.pairs == 240
     assert found.separation["features"].pairs.accuracy == pytest.approx(0.5, abs=0.18)
-    assert "nothing to recover" in verdict(found)
-    assert "rewarded" not in verdict(found)
+    said = verdict(found)
+    assert said.startswith("Both models are one: there is nothing to recover, and held-out pairs are told apart in ")
+    assert said.endswith("where 50 % is chance."), "what a reward of noise says of right and wrong is not told"
+    other = found.model_copy(update={"same_model": False})
+    assert verdict(other).startswith("Held-out pairs are told apart by the features no better than chance (")
+    assert verdict(other).endswith("nothing shows what was rewarded, and the weights are those of chance.")
 
 
 def test_greedy_traces_of_one_model_are_the_same(against_itself: Callable[..., Audit]) -> None:
@@ -202,6 +207,9 @@ def test_greedy_traces_of_one_model_are_the_same(against_itself: Callable[..., A
     assert found.separation["features"].pairs.accuracy == 0.5
     assert found.linear is not None
     assert all(one.value == 0 for one in found.linear.coefficients.values())
+    nothing = found.model_copy(update={"separation": {}})
+    assert verdict(nothing) == "Both models are one: there is nothing to recover."
+    assert "wrote the same traces" in verdict(nothing.model_copy(update={"same_model": False}))
 
 
 @pytest.mark.parametrize(
@@ -213,6 +221,7 @@ def test_greedy_traces_of_one_model_are_the_same(against_itself: Callable[..., A
         (("--audit.model.use-margin", "true"), "audit.model.use_margin means nothing in an audit"),
         (("--prompts.limit", "2"), "2 prompts leave none to hold out"),
         (("--model", "x"), "an audit has two models: say --before x --after MODEL"),
+        (("--model.path=x",), "an audit has two models: say --before x --after MODEL"),
     ],
 )
 def test_mistakes(
@@ -235,7 +244,30 @@ def test_models_of_different_vocabularies_are_refused(
     assert f"{other} has another vocabulary than" in " ".join(capsys.readouterr().err.split())
 
 
+def test_weights_that_are_not_there_are_missed_before_anything_is_sampled(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for path in MODEL_DIR.glob("*.json"):
+        shutil.copy(path, empty)
+    assert execute(command(empty, tmp_path / "audit")) == 2
+    assert f"{empty} has no weights" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "audit").exists()
+
+
+def test_help_lists_the_two_models_and_no_third(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["audit", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(option in shown for option in ("--before", "--after", "--prompts", "--eval-data", "--recipe"))
+    assert "--model STR" not in shown
+    assert "to learn from" not in shown
+
+
 def test_both_models_must_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["audit", "--before", str(MODEL_DIR), "--output", str(tmp_path / "audit")]) == 2
     assert "say both models: --before MODEL --after MODEL" in " ".join(capsys.readouterr().err.split())
     assert execute(["audit", "--resume"]) == 2
+    capsys.readouterr()
+    assert execute(["audit", "--resume", "--output", str(tmp_path / "none")]) == 2
+    assert f"nothing to resume: {tmp_path / 'none'} is not the folder of an audit" in capsys.readouterr().err

@@ -86,22 +86,30 @@ class Audit(Section):
 
 
 def verdict(found: Audit) -> str:
-    """What was found in one or two sentences."""
-    said = [_told_apart(found)]
-    if found.linear is not None and _above_chance(found.separation["features"].pairs.interval):
+    """What was found in one or two sentences: where nothing is told apart, that alone."""
+    if found.same_model:
+        return _one_model(found)
+    if not found.separation:
+        return "Both models wrote the same traces: there is nothing to tell apart."
+    above = [kind for kind, one in found.separation.items() if _above_chance(one.pairs.interval)]
+    if not above:
+        return f"{_told_apart(found)}: nothing shows what was rewarded, and the weights are those of chance."
+    said = [f"{_told_apart(found)}."]
+    if found.linear is not None and "features" in above:
         said.append(_rewarded(found.linear))
-    if not found.same_model:
-        said.append(_tells_most(found))
+    said.append(_tells_most(found))
     if found.correctness:
         said.append(_knows_right(found))
     return " ".join(said)
 
 
+def _one_model(found: Audit) -> str:
+    shares = [f"{100 * one.pairs.accuracy:.0f} %" for one in found.separation.values()]
+    chance = f", and held-out pairs are told apart in {' and '.join(shares)}, where 50 % is chance" if shares else ""
+    return f"Both models are one: there is nothing to recover{chance}."
+
+
 def _told_apart(found: Audit) -> str:
-    if found.same_model:
-        same = "Both models are one: there is nothing to recover"
-        chance = [f"{100 * one.pairs.accuracy:.0f} %" for one in found.separation.values()]
-        return f"{same}, and held-out pairs are told apart in {' and '.join(chance)}, where 50 % is chance."
     parts = []
     for kind, one in found.separation.items():
         reader = "the features" if kind == "features" else "a reward model"
@@ -109,7 +117,7 @@ def _told_apart(found: Audit) -> str:
             parts.append(f"{reader} in {100 * one.pairs.accuracy:.0f} %")
         else:
             parts.append(f"{reader} no better than chance ({100 * one.pairs.accuracy:.0f} %)")
-    return f"Held-out pairs are told apart by {' and by '.join(parts)}."
+    return f"Held-out pairs are told apart by {' and by '.join(parts)}"
 
 
 def _rewarded(linear: LinearReward) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from rlsf.cli.interrupt import resumed_by
-from rlsf.cli.options import RecipeOptions
 from rlsf.errors import InputError, near_names
-from rlsf.recipes.resolve import merge, parse_overrides, resolve
+from rlsf.recipes.resolve import Layer, merge, parse_overrides, resolve
+from rlsf.recipes.sources import source_layer
 
 if TYPE_CHECKING:
     from rlsf.audit.config import AuditConfig
@@ -29,14 +29,40 @@ AuditOverrides = Annotated[
         " keys of a recipe that say how models are asked and answers found, for example --sampling.max-new-tokens 512.",
     ),
 ]
-_NO_OPTIONS = RecipeOptions()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditOptions:
+    """What both models are asked, and how."""
+
+    prompts: str | None = None
+    """Questions that both models are asked, without their answers: a file, a hub id, a preset (gsm8k), or a preset
+    over a file (gsm8k:FILE)."""
+    eval_data: str | None = None
+    """Labelled questions, to see whether the recovered rewards tell right from wrong; given like --prompts."""
+    recipe: str | None = None
+    """A shipped recipe (`rlsf recipes` lists them) whose settings say how models are asked and answers found."""
+    config: Path | None = None
+    """The same as a recipe file of your own (YAML)."""
+
+    def layer(self, layer: Layer, before: str | None) -> Layer:
+        """These options over ``layer``, with the model at the start; raises ``InputError`` where it names another."""
+        said = layer.get("model")
+        named = said.get("path") if isinstance(said, dict) else said
+        if named is not None:
+            raise InputError(f"an audit has two models: say --before {named} --after MODEL")
+        return merge(source_layer(before, self.prompts, self.eval_data), layer)
+
+
+_NO_OPTIONS = AuditOptions()
 
 
 def audit(
     *overrides: AuditOverrides,
     before: str | None = None,
     after: str | None = None,
-    options: RecipeOptions = _NO_OPTIONS,
+    options: AuditOptions = _NO_OPTIONS,
     n: Annotated[int | None, Parameter(name=("--n", "-n"), validator=Number(gte=1))] = None,
     greedy: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     output: Path | None = None,
@@ -60,26 +86,23 @@ def audit(
         Go on with the audit in --output where it stopped; nothing else need be said again.
     """
     from rlsf.cli.audit_tables import show_audit
-    from rlsf.pipeline.auditing import RESULT, audit_preflight, audit_stage, settings_of
+    from rlsf.pipeline.auditing import RESULT, SETTINGS, audit_preflight, audit_stage, settings_of
     from rlsf.pipeline.context import Run
     from rlsf.pipeline.folder import RunFolder
 
     if resume and output is None:
         raise InputError("--resume needs the audit to go on with: --output FOLDER")
     folder = output or Path("runs") / f"audit-{datetime.now():%Y%m%d-%H%M%S}"
-    kept = settings_of(folder) if resume else {}
+    kept, run_folder = settings_of(folder) if resume else {}, RunFolder(folder)
+    if resume and not kept and before is None:
+        raise InputError(f"nothing to resume: {folder} is not the folder of an audit (no {SETTINGS})")
     layer = parse_overrides(overrides)
     said: dict[str, Any] = {"traces": n, "decoding": "greedy" if greedy else None}
     said = {name: value for name, value in said.items() if value is not None}
     config = _config(merge(merge(kept.get("audit", {}), layer.pop("audit", {}) or {}), said))
     after = after or kept.get("after")
-    run_folder = RunFolder(folder)
-    if kept and options.config is None:
-        options = replace(options, config=run_folder.recipe_file)
-    if options.model is not None:
-        raise InputError(f"an audit has two models: say --before {options.model} --after MODEL")
-    model = {} if before is None else {"model": {"path": before}}
-    recipe = resolve(options.recipe, options.config, merge(options.layer(), merge(layer, model)))
+    kept_recipe = run_folder.recipe_file if kept else None
+    recipe = resolve(options.recipe, options.config or kept_recipe, options.layer(layer, before))
     if recipe.model.path is None or after is None:
         raise InputError("say both models: --before MODEL --after MODEL")
     trained = recipe.model.model_copy(update={"path": after, "revision": None})

@@ -61,7 +61,8 @@ def audit_prompts(run: Run) -> list[Prompt]:
 def audit_preflight(run: Run, after: ModelConfig, config: AuditConfig) -> None:
     """Look at everything but the weights, before the folder is taken.
 
-    Raises ``InputError`` for models of different vocabularies, for too few prompts, and as ``require_usable`` does.
+    Raises ``InputError`` for models of different vocabularies, for too few prompts, and as ``require_usable`` does of
+    either model.
     """
     before = run.recipe.model
     if before.path is None or after.path is None:
@@ -72,7 +73,9 @@ def audit_preflight(run: Run, after: ModelConfig, config: AuditConfig) -> None:
             " training started from"
         )
     prompts = audit_prompts(run)
-    require_usable(run.recipe, itertools.chain(prompts, run.questions), run.tokenizer)
+    for model in (before, after):
+        asked = run.recipe.model_copy(update={"model": model})
+        require_usable(asked, itertools.chain(prompts, run.questions), run.tokenizer)
     if not math.floor(config.held_out * len(prompts)):
         raise InputError(
             f"{len(prompts)} prompts leave none to hold out (audit.held_out={config.held_out}): give more prompts, at"
