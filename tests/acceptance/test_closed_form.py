@@ -70,8 +70,9 @@ def test_accuracy_goes_to_the_precision(p: float, a: float, b: float) -> None:
     assert mean_rounds(rates, 2000) == pytest.approx(1 / rates.accepted)
 
 
+#: A score of 0 is that of an attempt without an answer, which is wrong.
 SCORED = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=12).filter(
-    lambda rows: len({right for _, right in rows}) == 2
+    lambda rows: len({right for _, right in rows}) == 2 and all(score > 0 for score, right in rows if right)
 )
 
 
@@ -95,8 +96,12 @@ def test_thresholds_stand_between_scores_and_zero_is_left_to_useless_ones() -> N
     assert best_threshold([0.5, 0.5], [True, False], 0.5, 3) == 0.0
 
 
+def test_an_attempt_without_an_answer_is_accepted_by_no_threshold() -> None:
+    assert rates_at([0.0, 0.4, 0.3], [False, True, False], 0.0, 0.5) == Rates(0.5, 1.0, 1 / 2)
+
+
 def test_refusals() -> None:
-    with pytest.raises(InputError, match="of 2 attempts 2 are right and 0 wrong"):
+    with pytest.raises(InputError, match="of 2 attempts kept out 2 are right and 0 wrong"):
         best_threshold([0.1, 0.2], [True, True], 1.0, 2)
     with pytest.raises(InputError, match=r"a=1\.5 is no probability"):
         Rates(0.5, 1.5, 0.0)

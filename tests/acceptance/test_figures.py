@@ -53,10 +53,41 @@ def test_figures_by_hand() -> None:
     # Two samples each: ties of votes go to the first where confidences are equal.
     assert found["calls"] == 2
     assert found["same_calls"] == pytest.approx({"first": 1 / 3, "majority": 1 / 3, "best": 2 / 3, "oracle": 2 / 3})
+    # Two samples write six tokens; here every prompt is as long as the attempt at it.
+    loop = {"calls": 2.0, "written": 16 / 3, "read": (2 + 6 + 8) / 3, "judged": 0.0}
+    assert found["cost"]["loop"] == pytest.approx(loop)
+    assert found["cost"]["same_calls"] == pytest.approx({"calls": 2.0, "written": 6.0, "read": 6.0, "judged": 0.0})
     low, high = found["interval"]
     assert 0 <= low < found["accuracy"] < high <= 1
     assert found["differences"]["majority"]["value"] == pytest.approx(1 / 3)
     assert found["differences"]["best"] == {"value": 0.0, "interval": (0.0, 0.0)}
+
+
+def test_a_model_reads_the_question_and_every_attempt_that_has_an_answer() -> None:
+    found = loop_figures([tried(*one) for one in THREE], rounds=3, resamples=100, seed=0, model_reads=True)
+    # 2 + 2; rejected, 2 + 2, then 2 + 4; both of the answers, 2 + 2 and 2 + 4, and nothing of the third attempt.
+    assert found["cost"]["loop"]["judged"] == pytest.approx((4 + 10 + 10) / 3)
+    assert found["cost"]["same_calls"]["judged"] == pytest.approx(10)
+
+
+def test_what_it_is_compared_with_is_no_cheaper_in_tokens() -> None:
+    """Hard questions take long attempts: one sample of each question writes less than one attempt of the loop."""
+    hard = [attempt(index, "w", 50) for index in range(3)]
+    easy = tried(["r", "r", "r"], [0.9] * 3)
+    verdicts = easy.verdicts
+    long = Tried(verdicts, Retry(hard, [0.1, 0.9, 0.9], 0.5), hard, [0.1, 0.9, 0.9], [0.1] * 3)
+    found = loop_figures([easy, easy, easy, long], rounds=3, resamples=100, seed=0)
+    assert found["mean_rounds"] == 1.25
+    assert found["calls"] == 2
+    cost = found["cost"]
+    assert cost["loop"]["written"] == pytest.approx((3 * 2 + 100) / 4)
+    assert cost["same_calls"]["written"] == pytest.approx((3 * 6 + 100) / 4)
+    talkative = [attempt(index, "w", 90) for index in range(2)]  # of a dialogue, whose attempts are no samples
+    dialogue = Tried(verdicts, Retry(talkative, [0.1, 0.9], 0.5), hard, [0.1] * 3, [0.1] * 3)
+    assert loop_figures([dialogue], rounds=3, resamples=100, seed=0)["calls"] == 3, "180 tokens: two write but 100"
+    endless = Tried(verdicts, Retry([talkative[0]] * 3, [0.1] * 3, 0.5), hard, [0.1] * 3, [0.1] * 3)
+    short = loop_figures([endless], rounds=3, resamples=100, seed=0)
+    assert (short["calls"], short["cost"]["loop"]["written"], short["cost"]["same_calls"]["written"]) == (3, 270, 150)
 
 
 def test_abstention_counts_only_what_was_accepted() -> None:

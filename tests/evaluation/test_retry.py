@@ -44,9 +44,14 @@ def test_it_abstains_only_where_nothing_was_accepted() -> None:
 @given(scores=st.lists(st.floats(0, 1), min_size=1, max_size=6), threshold=st.floats(0, 1))
 def test_all_before_the_last_attempt_are_rejected(scores: list[float], threshold: float) -> None:
     retry = Retry(traces(*["7"] * len(scores)), scores, threshold)
-    assert all(score < threshold for score in scores[: retry.used - 1])
+    assert all(score < threshold or score == 0 for score in scores[: retry.used - 1])
     assert retry.accepted or retry.used == len(scores)
-    assert retry.accepted == any(score >= threshold for score in scores)
+    assert retry.accepted == any(score >= threshold and score > 0 for score in scores)
+
+
+def test_no_threshold_accepts_an_attempt_without_an_answer() -> None:
+    retry = Retry(traces(None, "7"), [0.0, 0.2], 0.0)
+    assert (retry.used, outcome_of(retry).answer) == (2, "7")
 
 
 def test_without_attempts_it_is_refused() -> None:

@@ -135,6 +135,13 @@ def test_a_run_leaves_loops_and_an_untrained_policy(whole: Path) -> None:
     loop = figures["loops"]["model"]
     assert loop["accuracy"] == pytest.approx(summary["before"]["retry"]["accuracy"])
     assert 1 <= loop["mean_rounds"] <= loop["calls"] <= 3
+    cost = {name: figures["loops"][name]["cost"] for name in ("model", "confidence")}
+    assert cost["model"]["loop"]["calls"] == loop["mean_rounds"]
+    assert cost["model"]["loop"]["written"] == loop["mean_tokens"] <= cost["model"]["same_calls"]["written"]
+    # What reads the attempts reads the questions, too, as often as they are asked, but none without an answer.
+    of = cost["model"]["loop"]
+    assert of["read"] / 2 < of["judged"] <= of["read"] + of["written"]
+    assert cost["confidence"]["loop"]["judged"] == cost["confidence"]["same_calls"]["judged"] == 0
     assert weights(whole, "acceptance").keys() >= {"score.weight"}
     steps = [event["step"] for event in events(whole) if event["event"] == "acceptance"]
     assert steps == [1, 2, 3, 4]
@@ -248,6 +255,19 @@ def test_the_stage_alone_and_refusals(
         run.prompts  # noqa: B018
         run.__dict__["prompts"] = run.prompts[:2]
         with pytest.raises(InputError, match=r"some of each; give more prompts|there is nothing to tell apart"):
+            acceptance_stage(run)
+
+
+def test_records_of_one_kind_are_met_before_any_training(
+    drr: Build, open_run: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every attempt is wrong by answers that nothing equals."""
+    from rlsf.pipeline import acceptance as stage
+
+    monkeypatch.setattr("rlsf.pipeline.records.References.right", lambda *_: False)
+    monkeypatch.setattr(stage, "trained", lambda *_: pytest.fail("trained for nothing"))
+    with open_run(drr("acceptance.rounds=2", "prompts.limit=8"), tmp_path / "run") as run:
+        with pytest.raises(InputError, match=r"^of 8 attempts kept out 0 are right and 8 wrong: rates of acceptance"):
             acceptance_stage(run)
 
 

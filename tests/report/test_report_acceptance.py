@@ -26,6 +26,10 @@ LOOP = {
     "precision": 0.818,
     "predicted": 0.793,
     "predicted_rounds": 1.5,
+    "cost": {
+        "loop": {"calls": 1.6, "written": 41.5, "read": 88.0, "judged": 129.5},
+        "same_calls": {"calls": 2.0, "written": 51.0, "read": 110.0, "judged": 161.0},
+    },
     "calls": 2,
     "same_calls": {"first": 0.6, "majority": 0.7, "best": 0.75, "oracle": 0.85},
     "differences": {
@@ -67,6 +71,9 @@ def test_loops_stand_side_by_side(inputs: ReportInputs) -> None:
         "500 questions acceptance model confidence alone",
         "attempts a question 1.60 1.60",
         "right ones accepted, % 90.0",
+        "tokens a question 41.5 41.5",
+        "tokens judged a question 129.5",
+        "tokens of as many 51.0 51.0",
         "majority of as many attempts, % 70.0 70.0",
     ):
         assert row in page, row

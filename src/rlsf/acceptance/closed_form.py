@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rlsf.errors import InputError
+from rlsf.evaluation.modes import accepts
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +53,37 @@ def mean_rounds(rates: Rates, rounds: int) -> float:
     return math.fsum((1 - rates.accepted) ** k for k in range(rounds))
 
 
+def require_both_kinds(right: Sequence[bool]) -> None:
+    """Raise ``InputError`` where all attempts are right, or all wrong: rates of acceptance are then undefined."""
+    true = sum(right)
+    if true in (0, len(right)):
+        raise InputError(
+            f"of {len(right)} attempts kept out {true} are right and {len(right) - true} wrong: rates of acceptance"
+            " need some of each; give more prompts, easier or harder ones, or raise acceptance.held_out"
+        )
+
+
 def rates_at(scores: Sequence[float], right: Sequence[bool], threshold: float, first_right: float) -> Rates:
     """Rates of acceptance of scored attempts; p is ``first_right``, the share of first attempts that are right.
 
     Later attempts of records are made at the harder questions only, so that they say nothing about p. Raises
     ``InputError`` where all attempts are right, or all wrong.
     """
+    require_both_kinds(right)
     of_right = [score for score, one in zip(scores, right, strict=True) if one]
     of_wrong = [score for score, one in zip(scores, right, strict=True) if not one]
-    if not of_right or not of_wrong:
-        raise InputError(
-            f"of {len(scores)} attempts {len(of_right)} are right and {len(of_wrong)} wrong: rates of acceptance need"
-            " some of each; give more prompts, or raise acceptance.held_out"
-        )
     return Rates(
         first_right,
-        sum(score >= threshold for score in of_right) / len(of_right),
-        sum(score >= threshold for score in of_wrong) / len(of_wrong),
+        sum(accepts(score, threshold) for score in of_right) / len(of_right),
+        sum(accepts(score, threshold) for score in of_wrong) / len(of_wrong),
     )
 
 
 def best_threshold(scores: Sequence[float], right: Sequence[bool], first_right: float, rounds: int) -> float:
     """The threshold, halfway between two scores or 0, whose Acc_T is largest; among equals the one of fewest rounds.
 
-    0 accepts everything: that is what is left where scores do not tell right from wrong. Raises as ``rates_at``.
+    0 accepts every attempt that has an answer: that is what is left where scores do not tell right from wrong. Raises
+    as ``rates_at``.
     """
     candidates = [0.0, *((low + high) / 2 for low, high in pairwise(sorted(set(scores))))]
 

@@ -42,6 +42,15 @@ class Tried:
         """Whether the loop's answer is right."""
         return self.answered and self.right(self.retry.traces[self.retry.used - 1])
 
+    def made(self) -> Sequence[Trace]:
+        """The attempts that the loop makes."""
+        return self.retry.traces[: self.retry.used]
+
+    def judged_tokens(self, traces: Sequence[Trace]) -> int:
+        """Tokens of the question and an attempt, for every one that there is an answer in to be judged."""
+        question = len(self.samples[0].prompt_token_ids)
+        return sum(question + len(trace.token_ids) for trace in traces if trace.answer is not None)
+
     def others(self, calls: int) -> dict[str, bool]:
         """Whether other uses of ``calls`` independent samples are right: the first alone, and the oracle of any."""
         traces = self.samples[:calls]
@@ -55,20 +64,22 @@ class Tried:
         }
 
 
-def loop_figures(tried: Sequence[Tried], *, rounds: int, resamples: int, seed: int) -> dict[str, Any]:
-    """Figures of one loop of at most ``rounds`` attempts over questions.
+def loop_figures(
+    tried: Sequence[Tried], *, rounds: int, resamples: int, seed: int, model_reads: bool = False
+) -> dict[str, Any]:
+    """Figures of one loop of at most ``rounds`` attempts over questions; ``model_reads``: whether a model scores them.
 
     ``accuracy`` of the loop, with its 95 % interval; ``mean_rounds`` and ``mean_tokens`` a question; ``p``, ``a`` and
     ``b`` as measured (``rates_at``), and the accuracy and rounds that the closed form ``predicted`` from them;
-    ``calls`` N, the mean rounds rounded up, and ``same_calls``: the accuracy of N independent samples, of which the
-    first is taken, the majority of answers, the best by the loop's own score, or any right one (``oracle``: that takes
-    the gold answer). ``differences``: the loop less each of these, with paired intervals. Raises ``InputError`` for no
-    questions.
+    ``calls`` N (``_calls``), and ``same_calls``: the accuracy of N independent samples, of which the first is taken,
+    the majority of answers, the best by the loop's own score, or any right one (``oracle``, which takes the gold
+    answer); ``cost`` (``_cost``) of the loop and of these. ``differences``: the loop less each of these, with paired
+    intervals. Raises ``InputError`` for no questions.
     """
     if not tried:
         raise InputError("no questions were tried: give some with gold answers")
     used = [one.retry.used for one in tried]
-    calls = math.ceil(sum(used) / len(used))
+    calls = _calls(tried)
     columns = {"loop": [one.loop() for one in tried]}
     others = [one.others(calls) for one in tried]
     columns |= {name: [one[name] for one in others] for name in others[0]}
@@ -85,7 +96,11 @@ def loop_figures(tried: Sequence[Tried], *, rounds: int, resamples: int, seed: i
         "accuracy": float(values["loop"].mean()),
         "interval": percentile_interval(spread["loop"]),
         "mean_rounds": sum(used) / len(used),
-        "mean_tokens": _mean_tokens(tried),
+        "mean_tokens": _written([one.made() for one in tried]),
+        "cost": {
+            "loop": _cost(tried, [one.made() for one in tried], model_reads),
+            "same_calls": _cost(tried, [one.samples[:calls] for one in tried], model_reads),
+        },
         "answered": len(answered) / len(tried),
         "accuracy_answered": sum(one.loop() for one in answered) / len(answered) if answered else None,
         **_closed_form(tried, rounds),
@@ -101,9 +116,36 @@ def loop_figures(tried: Sequence[Tried], *, rounds: int, resamples: int, seed: i
     }
 
 
-def _mean_tokens(tried: Sequence[Tried]) -> float:
-    """Tokens that the policy writes for a question, all attempts that the loop makes together."""
-    return sum(len(trace.token_ids) for one in tried for trace in one.retry.traces[: one.retry.used]) / len(tried)
+def _calls(tried: Sequence[Tried]) -> int:
+    """The least number of samples a question that is no cheaper than the loop, in calls and in tokens that are written.
+
+    Where all samples that there are write fewer tokens than the loop, it is their number.
+    """
+    loop = _written([one.made() for one in tried])
+    least, most = math.ceil(sum(one.retry.used for one in tried) / len(tried)), len(tried[0].samples)
+    enough = (n for n in range(least, most) if _written([one.samples[:n] for one in tried]) >= loop)
+    return next(enough, most)
+
+
+def _written(attempts: Sequence[Sequence[Trace]]) -> float:
+    """Tokens that the policy writes for a question, all of its attempts together, rejected ones too."""
+    return sum(len(trace.token_ids) for traces in attempts for trace in traces) / len(attempts)
+
+
+def _cost(tried: Sequence[Tried], attempts: Sequence[Sequence[Trace]], model_reads: bool) -> dict[str, float]:
+    """Means a question over all ``attempts``, the rejected ones too: ``calls`` of the policy, tokens that it has
+    ``written``, tokens of prompts that it has ``read``, one prompt each call, and tokens that an acceptance model has
+    ``judged``, where one reads the attempts.
+    """
+    count = len(tried)
+    return {
+        "calls": sum(map(len, attempts)) / count,
+        "written": _written(attempts),
+        "read": sum(len(trace.prompt_token_ids) for traces in attempts for trace in traces) / count,
+        "judged": sum(one.judged_tokens(made) for one, made in zip(tried, attempts, strict=True)) / count
+        if model_reads
+        else 0.0,
+    }
 
 
 def _closed_form(tried: Sequence[Tried], rounds: int) -> dict[str, Any]:

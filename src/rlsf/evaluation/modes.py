@@ -103,9 +103,14 @@ class Turns:
         return (aggregated if self.weighted else majority)(self.traces, self.measured, same)
 
 
+def accepts(score: float, threshold: float) -> bool:
+    """Whether a score is accepted: 0, that of an attempt without an answer, never is, not even by a threshold of 0."""
+    return score >= threshold and score > 0
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Attempts at a question, in order, and the score of each in [0, 1]; the first that reaches the threshold stays.
+    """Attempts at a question, in order, and the score of each in [0, 1]; the first that is accepted stays.
 
     Attempts after that one may be there, to compare with: the loop never made them.
     """
@@ -118,12 +123,12 @@ class Retry:
     @property
     def used(self) -> int:
         """How many attempts the loop makes: up to the first that is accepted, else all."""
-        return next((n for n, score in enumerate(self.scores, 1) if score >= self.threshold), len(self.scores))
+        return next((n for n, score in enumerate(self.scores, 1) if accepts(score, self.threshold)), len(self.scores))
 
     @property
     def accepted(self) -> bool:
         """Whether the last attempt that the loop makes is accepted."""
-        return self.scores[self.used - 1] >= self.threshold
+        return accepts(self.scores[self.used - 1], self.threshold)
 
     def choose(self) -> Choice:
         """The last attempt that the loop makes, with its score for confidence; no answer where it abstains."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from rlsf.acceptance.closed_form import best_threshold, loop_accuracy, mean_rounds, rates_at
+from rlsf.acceptance.closed_form import best_threshold, loop_accuracy, mean_rounds, rates_at, require_both_kinds
 from rlsf.evaluation import auroc
 from rlsf.files import read_json, write_json
 from rlsf.models import load_tokenizer, model_fingerprint
@@ -56,6 +56,7 @@ def acceptance_stage(run: Run) -> Manifest:
     _, kept_out = split_pairs(table, config.held_out, run.recipe.seed)
     counts: dict[str, Any] = {"held_out_records": kept_out.num_rows}
     rows = kept_out.to_pylist()
+    require_both_kinds([row["right"] for row in rows])  # before any training
     scores = {"confidence": [row["confidence"] for row in rows]}
     if config.by == "model":
         result = trained(run, train_on_records, 1, folder)

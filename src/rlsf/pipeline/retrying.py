@@ -9,7 +9,7 @@ from typing import Any
 from rlsf.acceptance.figures import Tried, loop_figures
 from rlsf.confidence import get_signal
 from rlsf.evaluation import Grade, Retry
-from rlsf.evaluation.modes import Verdicts
+from rlsf.evaluation.modes import Verdicts, accepts
 from rlsf.models.config import ModelConfig
 from rlsf.pipeline.acceptance import require_acceptance
 from rlsf.pipeline.attempts import acceptance_config, attempt_sampling, try_again
@@ -62,6 +62,7 @@ class Retries:
                     rounds=config.rounds,
                     resamples=run.recipe.evaluation.bootstrap,
                     seed=run.recipe.seed,
+                    model_reads=name == "model",
                 )
                 for name in self.loops
             },
@@ -97,7 +98,7 @@ def evaluation_retries(run: Run, phase: str, model: ModelConfig) -> Retries:
                 f"evaluate {phase}, by {name}",
                 folder / "dialogues" / name,
                 {question.id: (question, samples[question.id][0]) for question in run.questions},
-                lambda asked, traces, s=scorer, t=threshold: [score < t for score in s(asked, traces)],
+                lambda asked, traces, s=scorer, t=threshold: [not accepts(score, t) for score in s(asked, traces)],
             )
         scores[name] = _scored(scorer, run.questions, samples)
         of_attempts = scores[name] if tried is samples else _scored(scorer, run.questions, tried)

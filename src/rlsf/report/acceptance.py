@@ -56,7 +56,7 @@ def _rows(figures: Mapping[str, Any]) -> dict[str, str]:
     return {
         "right, % of questions": f"{_share(figures['accuracy'])} ({_bounds(figures['interval'])})",
         "attempts a question": number(figures["mean_rounds"], 2),
-        "tokens a question": number(figures["mean_tokens"], 1),
+        **_costs(figures, "loop", "a question"),
         "answered, %": _share(figures["answered"]),
         "least score accepted": number(figures["threshold"], 3),
         "p, attempts right at first, %": _share(figures["p"]),
@@ -65,6 +65,7 @@ def _rows(figures: Mapping[str, Any]) -> dict[str, str]:
         "right by the closed form, %": _share(figures["predicted"]),
         "right with endless rounds, by the same form, %": _share(figures["precision"]),
         "attempts to compare with": str(figures["calls"]),
+        **_costs(figures, "same_calls", "of as many"),
         **{f"{name}, %": _share(figures["same_calls"][key]) for key, name in _OTHERS.items()},
         **{
             f"loop less {_OTHERS[key]}, points": (
@@ -72,6 +73,15 @@ def _rows(figures: Mapping[str, Any]) -> dict[str, str]:
             )
             for key, change in figures["differences"].items()
         },
+    }
+
+
+def _costs(figures: Mapping[str, Any], whose: str, name: str) -> dict[str, str]:
+    cost = figures["cost"][whose]
+    return {
+        f"tokens {name}": number(cost["written"], 1),
+        f"tokens of prompts {name}": number(cost["read"], 1),
+        f"tokens judged {name}": number(cost["judged"], 1),
     }
 
 
