@@ -15,14 +15,20 @@ from typing import Any
 
 import pytest
 from mistakes import Fails, write
+from rich.console import Console
+from rich.text import Text
 
 from rlsf.calibration import CALIBRATION, Calibration, Figures, IsotonicCalibrator, PlattCalibrator, Threshold
 from rlsf.cli.app import execute
 from rlsf.cli.ask import NOT_ANSWERED, split_question
+from rlsf.cli.replies import show
 from rlsf.demo import MODEL_DIR
 from rlsf.models import ModelConfig, model_fingerprint
+from rlsf.pipeline.asking import ask
+from rlsf.pipeline.asking_options import AskingOptions
 from rlsf.pipeline.manner import manner_of
 from rlsf.pipeline.reply_file import json_line
+from rlsf.prompts import Prompt
 from rlsf.recipes import resolve, to_yaml
 
 QUESTION = "Vera packs 2 boxes with 6 stamps each. She adds 7 stamps. How many stamps are there?"
@@ -327,6 +333,20 @@ def test_colours_on_a_terminal_and_none_where_they_are_not_wanted() -> None:
     assert "48;2;" not in plain
     assert "[[" in plain
     assert "┏" in plain, "the answer in a frame"
+
+
+def test_a_narrow_terminal_breaks_lines_between_words() -> None:
+    asking, _ = AskingOptions(layer={"model": {"path": str(MODEL_DIR)}, "sampling": {"branches": 2}}).resolve()
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=40)
+    with console.capture() as caught:
+        show(ask(asking, Prompt("q", QUESTION)), asking, console, misfit="render.system 'Think.', not None")
+    lines = Text.from_ansi(caught.get()).plain.splitlines()
+    *shown, legend = (line.strip() for line in lines)
+    assert max(map(len, shown)) <= 40
+    assert "(uncalibrated: the model's own answer_disparity; `rlsf calibrate` makes it a probability)" in " ".join(
+        shown
+    )
+    assert legend.startswith("sure ")
 
 
 def _read(descriptor: int) -> str:

@@ -16,6 +16,7 @@ from rlsf.cli.interrupt import resumed_by
 from rlsf.cli.options import RecipeOptions
 from rlsf.cli.reopen import reopen, split_folder
 from rlsf.errors import InputError
+from rlsf.invisible import safe
 
 if TYPE_CHECKING:
     from rlsf.calibration import Calibration, Figures
@@ -132,10 +133,11 @@ def _threshold_line(calibration: Calibration) -> str:
     if found.value is None or found.error is None or found.bound is None:
         return f"No threshold answers with {promise}: {found.reason}"
     return (
-        f"Answering from confidence {found.value:.4f} on keeps {promise}: answers {100 * found.answered:.1f} % of the"
-        f" questions, {100 * found.error:.1f} % of these wrong (bound {100 * found.bound:.1f} %)"
+        f"Answering from confidence {found.value:.4f} on keeps {promise}, on questions like these: answers"
+        f" {100 * found.answered:.1f} % of them, {100 * found.error:.1f} % of these wrong"
+        f" (bound {100 * found.bound:.1f} %)"
     )
 
 
 def _say(text: str) -> None:
-    Console().print(text, highlight=False, soft_wrap=True, markup=False)
+    Console().print(safe(text), highlight=False, soft_wrap=True, markup=False)

@@ -138,4 +138,5 @@ def _place(reply: Reply) -> str:
 
 
 def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(safe(text), style), highlight=False, soft_wrap=True)
+    """Between words on a terminal; in a pipe a line stays one, however long it is."""
+    console.print(Text(safe(text), style), highlight=False, soft_wrap=not console.is_terminal)
