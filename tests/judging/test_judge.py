@@ -66,7 +66,7 @@ def assert_same(found: Sequence[Judgement], expected: Sequence[Judgement], rel: 
         for one, other in zip((*mine.reasoning, mine.answer), (*theirs.reasoning, theirs.answer), strict=True):
             assert (one is None) == (other is None)
             if one is not None and other is not None:
-                assert (one.true, one.false) == pytest.approx((other.true, other.false), rel=rel)
+                assert (one.true, one.false) == pytest.approx((other.true, other.false), rel=rel, abs=0)
                 assert one.confidence() == pytest.approx(other.confidence(), rel=rel)
         parts = [mine.confidence("reasoning"), mine.confidence("answer")]
         assert mine.confidence("composite") == (None if None in parts else pytest.approx(math.prod(parts)))

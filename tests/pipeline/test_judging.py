@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
+from rlsf.answers import Answer
 from rlsf.errors import InputError
-from rlsf.models import ModelConfig, load_model
+from rlsf.judging import JudgeConfig, Judgement
+from rlsf.judging.judgement import Said
+from rlsf.models import ModelConfig, load_model, load_tokenizer
 from rlsf.pipeline import judging
 from rlsf.pipeline.context import Run
-from rlsf.pipeline.judging import JUDGEMENT_SCHEMA, judge_stage, read_judgements
+from rlsf.pipeline.judging import JUDGEMENT_SCHEMA, TOO_LONG, failure, judge_stage, judge_traces, read_judgements
 from rlsf.pipeline.ranking import CONFIDENCES, PAIRS, rank_stage
 from rlsf.pipeline.run import run_all, sample_round
+from rlsf.pipeline.sampling import read_shard
+from rlsf.pipeline.shards import shard_paths
 from rlsf.pipeline.training import probe_targets
+from rlsf.prompts.config import RenderConfig
 from rlsf.recipes import Recipe
+from rlsf.sampling.randomness import derived_seed
+from rlsf.tokenstats.statistics import TokenStatistics
+from rlsf.traces import Trace
 from rlsf.training.preference_trainer import REFERENCE
 
 Build = Callable[..., Recipe]
@@ -52,9 +65,11 @@ def test_every_trace_is_judged_and_ranked_by_it(judged: Run, capsys: pytest.Capt
         assert row["confidence"] == judgement["confidence"]
         assert row["raw"] == judgement["raw"]
         assert (judgement["confidence"] is None) == (row["answer"] is None)
+        assert (judgement["failure"] or "").startswith("no answer: ") == (row["answer"] is None)
         if row["answer"] is not None:
             assert judgement["confidence"] == pytest.approx(judgement["reasoning"] * judgement["answer"])
-            assert judgement["raw"] == pytest.approx(judgement["reasoning_true"] * judgement["answer_true"])
+            words = judgement["reasoning_true"] * judgement["answer_true"]
+            assert judgement["raw"] == pytest.approx(words, abs=0)
         two_way = judgement["reasoning_true"] / (judgement["reasoning_true"] + judgement["reasoning_false"])
         assert judgement["reasoning"] == pytest.approx(two_way)
         assert judgement["attempts"] == 3
@@ -65,6 +80,64 @@ def test_every_trace_is_judged_and_ranked_by_it(judged: Run, capsys: pytest.Capt
         assert pair["chosen_confidence"] > pair["rejected_confidence"]
     # The bundled model never says True or False by itself, and that is told.
     assert "this model does not answer in them" in capsys.readouterr().err
+
+
+SAID = Said(0.25, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "text", "answered", "judgement", "reason"),
+    [
+        ("composite", "So 4.", True, Judgement((SAID,), SAID), None),
+        ("composite", " ", False, Judgement(), "no text"),
+        ("composite", "So", False, Judgement((SAID,)), "no answer: no number"),
+        ("reasoning", "So", False, Judgement((SAID,)), None),
+        ("composite", "So 4.", True, Judgement((SAID,)), TOO_LONG),
+        ("composite", "So 4.", True, Judgement((), SAID), TOO_LONG),
+        ("reasoning", "So 4.", True, Judgement(), TOO_LONG),
+        ("answer", "So 4.", True, Judgement(), TOO_LONG),
+        ("answer", "So 4.", True, Judgement((), SAID), None),
+        ("answer", "So 4.", True, Judgement((), Said(0.0, 0.0)), "the model gives Yes and No no probability at all"),
+    ],
+)
+def test_a_trace_without_a_confidence_says_why(
+    confidence: Literal["reasoning", "answer", "composite"],
+    text: str,
+    answered: bool,
+    judgement: Judgement,
+    reason: str | None,
+) -> None:
+    trace = Trace(
+        prompt_id="q1",
+        index=0,
+        strategy="sampling",
+        prompt_token_ids=np.array([1]),
+        token_ids=np.array([2]),
+        text=text,
+        finish_reason="eos",
+        statistics=TokenStatistics.missing(1, 10),
+        answer=Answer("4", 0, 1) if answered else None,
+        failure=None if answered else "no number",
+    )
+    config = JudgeConfig(confidence=confidence, true_word="Yes", false_word="No")
+    assert failure(trace, judgement, config) == reason
+
+
+def test_traces_that_are_too_long_to_be_asked_about_are_told(judged: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with judged as run:
+        engine = judging.local_engine_for(run.policy_config(1))
+        longest = engine.model.config.max_position_embeddings
+        # The longest questions of the bundled model's own samples have about a hundred tokens.
+        engine.model.config.max_position_embeddings = 110
+        try:
+            counts = judge_stage(run, 1).counts
+        finally:
+            engine.model.config.max_position_embeddings = longest
+        rows = list(read_judgements(run.folder.judgements(1)))
+    too_long = [row for row in rows if row["failure"] == TOO_LONG]
+    assert 0 < len(too_long) == counts["too_long"] < len(rows)
+    assert all(row["confidence"] is None for row in too_long)
+    assert f"what is asked about {len(too_long)} of 30 traces {TOO_LONG}" in capsys.readouterr().err
 
 
 def test_a_stage_cut_short_ends_like_one_that_was_not(judged: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +180,43 @@ def test_judgements_of_other_settings_are_not_reused(judged: Run) -> None:
             judge_stage(run, 1)
 
 
+def test_the_raw_probability_ranks_where_the_recipe_says_so(judged: Run) -> None:
+    with judged as run:
+        assert run.recipe.judge is not None
+        section = run.recipe.judge.model_copy(update={"probability": "raw"})
+        run.recipe = run.recipe.model_copy(update={"judge": section})
+        judge_stage(run, 1)
+        rows = [row for row in read_judgements(run.folder.judgements(1)) if row["answer"] is not None]
+    for row in rows:
+        assert row["confidence"] == row["raw"]
+        assert (row["reasoning"], row["answer"]) == (row["reasoning_true"], row["answer_true"])
+
+
+def test_judges_are_asked_as_the_recipe_renders(judged: Run) -> None:
+    recipe = judged.recipe
+    assert recipe.judge is not None
+    config = recipe.judge.model_copy(update={"confidence": "reasoning", "context": 0})
+    with judged as run:
+        options = {prompt.id for prompt in run.prompts if prompt.choices}
+        shards = shard_paths(run.folder.traces(1))
+        traces = next(group for path in shards for group in read_shard(path) if group[0].prompt_id in options)
+        model, tokenizer = load_model(run.policy_config(1)), load_tokenizer(run.policy_config(1))
+    tokenizer.chat_template = "{{ messages[0].content }}\n{{ say }}"
+    without = [replace(prompt, choices=()) for prompt in run.prompts]
+    said = {}
+    for name, render, prompts in (
+        ("never", RenderConfig(chat="never"), run.prompts),
+        ("by hand", RenderConfig(chat="never", template="{question}"), run.prompts),
+        ("templated", RenderConfig(chat_arguments={"say": "A:"}), run.prompts),
+        ("without options", RenderConfig(chat="never"), without),
+    ):
+        [judgements] = judge_traces(model, tokenizer, [traces], prompts, config, render=render, seed=1)
+        said[name] = [math.log(one.reasoning[0].true) for one in judgements]
+    assert said["never"] == said["by hand"], "what is for solving is left out"
+    assert said["never"] != pytest.approx(said["templated"], abs=0.01)
+    assert said["never"] != pytest.approx(said["without options"], abs=0.01)
+
+
 def test_statements_are_kept(judged: Run) -> None:
     with judged as run:
         assert run.recipe.judge is not None
@@ -139,6 +249,33 @@ def test_two_rounds_to_a_report(tmp_path: Path, small_recipe: Build, open_run: O
     assert (tmp_path / "run" / "report.html").exists()
     one, two = (list(read_judgements(run.folder.judgements(round_))) for round_ in (1, 2))
     assert [row["confidence"] for row in one] != [row["confidence"] for row in two]
+    # What the second round samples is judged by the policy that the first has taught, in an order of its own.
+    traces = read_shard(shard_paths(run.folder.traces(2))[0])
+    group, judge = next(traces), recipe.judge
+    assert judge is not None
+    raw = {
+        round_: [one.confidence("reasoning", "raw") for one in judgements]
+        for round_ in (1, 2)
+        for judgements in judge_traces(
+            load_model(run.policy_config(round_)).float(),
+            run.tokenizer,
+            [group],
+            run.prompts,
+            judge,
+            render=recipe.render,
+            seed=derived_seed(recipe.seed, "judge", 2),
+        )
+    }
+    stored = [row["reasoning_true"] for row in two[: len(group)]]
+    assert stored == pytest.approx(raw[2], rel=1e-3, abs=0)
+    assert stored != pytest.approx(raw[1], rel=1e-2, abs=0)
+    # And the second round's samples are those of that policy: their log-probabilities are its own.
+    for trace in group:
+        of_trace = [
+            logprob(run.policy_config(round_), [*trace.prompt_token_ids], [*trace.token_ids]) for round_ in (1, 2)
+        ]
+        assert float(trace.statistics.logprob.sum()) == pytest.approx(of_trace[1], abs=1e-2)
+        assert of_trace[0] != pytest.approx(of_trace[1], abs=1e-2)
     # The fixed reference of the second round is the model at the very start, not the policy that the round begins with.
     pair = pq.read_table(run.folder.preferences(2) / PAIRS).to_pylist()[0]
     stored = pq.read_table(run.folder.checkpoints(2) / REFERENCE)["ref_chosen_logps"][0].as_py()

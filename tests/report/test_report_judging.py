@@ -30,14 +30,15 @@ def said(card: str) -> str:
 
 
 def test_ranking_and_calibration_are_told_apart(inputs: ReportInputs) -> None:
-    assert "Ranked by P(True), answer Calibration of trace_confidence" in header(
-        judged(inputs, judge={"confidence": "answer"})
+    assert "Ranked by P(True), answer, raw Calibration of trace_confidence" in header(
+        judged(inputs, judge={"confidence": "answer", "probability": "raw"})
     )
     card = said(model_card(judged(inputs)))
-    assert "were ranked by how probable the model itself calls it that they are right (P(True), composite)." in card
+    by = "P(True), composite, renormalised"
+    assert f"were ranked by how probable the model itself calls it that they are right ({by})." in card
     assert "2505.17454" in card
-    assert "Confidence is the signal `trace_confidence` (traces to learn from were ranked by P(True), composite" in card
-    assert "| ranking | by P(True), composite, all_pairs" in card
+    assert f"Confidence is the signal `trace_confidence` (traces to learn from were ranked by {by}" in card
+    assert f"| ranking | by {by}, all_pairs" in card
     assert "ranked by the model's own confidence" not in card
 
 
@@ -54,7 +55,7 @@ def test_a_model_that_is_measured_alone_was_ranked_by_nothing(measured_only: Rep
     assert "Confidence trace_confidence" in header(judged(measured_only))
 
 
-@pytest.mark.parametrize(("name", "by"), [("core-po", "P(True), composite"), ("rlsf", ""), ("rc-rm", "")])
+@pytest.mark.parametrize(("name", "by"), [("core-po", "P(True), composite, renormalised"), ("rlsf", ""), ("rc-rm", "")])
 def test_shipped_recipes(name: str, by: str) -> None:
     assert judged_by(resolve(name)) == by
 

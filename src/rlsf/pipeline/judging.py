@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 #: Below this mean probability of the two words together, a model does not speak of verdicts by itself.
 UNSPOKEN = 0.01
 
+#: Why a trace has no confidence where what is asked about it is longer than the model's context.
+TOO_LONG = "does not fit the model's context"
+
 #: ``*_true`` and ``*_false``: probabilities of the words, of statements their means. ``statements``: P(True) of each.
+#: ``failure``: why there is no confidence, else null.
 JUDGEMENT_SCHEMA = pa.schema(
     [
         ("prompt_id", pa.string()),
@@ -48,6 +52,7 @@ JUDGEMENT_SCHEMA = pa.schema(
         ("answer", pa.float64()),
         ("raw", pa.float64()),
         ("confidence", pa.float64()),
+        ("failure", pa.string()),
     ]
 )
 
@@ -110,6 +115,11 @@ def judge_stage(run: Run, round_: int) -> Manifest:
     manifest = Manifest("judge", inputs, counts)
     run.metrics.record({"event": "judging", "round": round_, "seconds": time.monotonic() - started, **counts})
     manifest.write(folder)
+    if counts["too_long"]:
+        run.progress.warn(
+            f"{title}: what is asked about {counts['too_long']} of {counts['traces']} traces {TOO_LONG}: they have no"
+            " confidence; lower sampling.max_new_tokens, or set judge.template=terse"
+        )
     if counts["spoken"] is not None and counts["spoken"] < UNSPOKEN:
         run.progress.warn(
             f"{title}: the words {config.true_word} and {config.false_word} together have a mean probability of"
@@ -185,16 +195,32 @@ def _row(trace: Trace, judgement: Judgement, config: JudgeConfig) -> dict[str, o
         "answer": judgement.confidence("answer", config.probability),
         "raw": judgement.confidence(config.confidence, "raw"),
         "confidence": judgement.confidence(config.confidence, config.probability),
+        "failure": failure(trace, judgement, config),
     }
 
 
+def failure(trace: Trace, judgement: Judgement, config: JudgeConfig) -> str | None:
+    """Why a trace has no confidence, None where it has one."""
+    if judgement.confidence(config.confidence, config.probability) is not None:
+        return None
+    kinds = ("reasoning", "answer") if config.confidence == "composite" else (config.confidence,)
+    if "reasoning" in kinds and not trace.text.strip():
+        return "no text"
+    if "answer" in kinds and trace.answer is None:
+        return f"no answer: {trace.failure}"
+    if ("reasoning" in kinds and not judgement.reasoning) or ("answer" in kinds and judgement.answer is None):
+        return TOO_LONG
+    return f"the model gives {config.true_word} and {config.false_word} no probability at all"
+
+
 def _counts(folder: Path) -> dict[str, int | float | None]:
-    """Traces, those without a confidence, and the mean probability of both words together."""
-    traces = without_confidence = said = 0
+    """Traces, those without a confidence, those too long for one, and the mean probability of both words together."""
+    traces = without_confidence = too_long = said = 0
     spoken = 0.0
     for row in read_judgements(folder):
         traces += 1
         without_confidence += row["confidence"] is None
+        too_long += row.get("failure") == TOO_LONG
     for kind in ("reasoning", "answer"):
         for row in read_judgements(folder):
             if row[f"{kind}_true"] is not None:
@@ -203,5 +229,6 @@ def _counts(folder: Path) -> dict[str, int | float | None]:
     return {
         "traces": traces,
         "without_confidence": without_confidence,
+        "too_long": too_long,
         "spoken": spoken / said if said else None,
     }

@@ -61,10 +61,11 @@ def rewards(recipe: Recipe) -> str:
 
 
 def judged_by(recipe: Recipe) -> str:
-    """``P(True), composite`` where a judge ranks the traces, and not the signal whose calibration is measured; else
-    empty."""
+    """``P(True), composite, renormalised`` where a judge ranks the traces, and not the signal whose calibration is
+    measured; else empty."""
     ranks = recipe.reward_model is not None or (recipe.online is None and recipe.introspection is None)
-    return f"P(True), {recipe.judge.confidence}" if recipe.judge is not None and ranks else ""
+    judge = recipe.judge
+    return f"P(True), {judge.confidence}, {judge.probability}" if judge is not None and ranks else ""
 
 
 def how(recipe: Recipe) -> str:
