@@ -159,6 +159,13 @@ def test_one_way_to_learn() -> None:
         resolve("rlsf", overrides=parse_overrides(["evaluation.modes=[greedy, turns]"]))
 
 
+def test_a_margin_that_no_pair_has() -> None:
+    options = ["training.use_margin=true", "ranking.margin=none"]
+    with pytest.raises(InputError, match=r"training\.use_margin has no effect with ranking\.margin=none"):
+        resolve("rlsf", overrides=parse_overrides(options))
+    assert resolve("rlsf", overrides=parse_overrides([options[0], "ranking.margin=gap"])).training.use_margin
+
+
 def test_core_po_keeps_the_papers_settings() -> None:
     recipe = resolve("core-po")
     assert recipe.judge is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -78,17 +79,23 @@ def rewards_by_hand(model: Any, pairs: pa.Table, side: str) -> torch.Tensor:
     )
 
 
-@pytest.mark.parametrize("centre", [0.0, 0.3])
-@pytest.mark.parametrize("margin", [True, False])
-def test_loss_by_hand(tmp_path: Path, margin: bool, centre: float) -> None:
-    """-log s(r_c - r_r - m) + c (r_c + r_r)^2; traces of different lengths, half of them without an end of sequence."""
+@pytest.mark.parametrize(
+    ("margin", "centre", "weighted"),
+    [(True, 0.0, False), (True, 0.3, False), (False, 0.0, False), (False, 0.3, False), (True, 0.3, True)],
+)
+def test_loss_by_hand(tmp_path: Path, margin: bool, centre: float, weighted: bool) -> None:
+    """-w log s(r_c - r_r - m) + c (r_c + r_r)^2; traces of different lengths, half of them without an end of
+    sequence."""
     pairs = tiny_pairs(6)
+    weights = torch.tensor([1.0, 0.5, 2.0, 1.0, 0.25, 3.0]) if weighted else torch.ones(6)
+    if weighted:
+        pairs = pairs.append_column("weight", pa.array(weights.tolist()))
     trainer = trainer_of(tmp_path, pairs, use_margin=margin, centre_rewards=centre, batch_size=6)
     chosen, rejected = (rewards_by_hand(trainer.model, pairs, f"{side}_ids") for side in ("chosen", "rejected"))
     margins = torch.tensor(pairs["margin"].to_pylist()) if margin else torch.zeros(6)
-    expected = (-logsigmoid(chosen - rejected - margins) + centre * (chosen + rejected) ** 2).mean()
+    expected = (-weights * logsigmoid(chosen - rejected - margins) + centre * (chosen + rejected) ** 2).mean()
     batch = next(iter(trainer.get_train_dataloader()))
-    assert ("margin" in batch) == margin
+    assert (("margin" in batch), ("weight" in batch)) == (margin, weighted)
     assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(expected.item(), abs=1e-5)
 
 
@@ -170,6 +177,11 @@ def test_the_head_is_the_seeds_and_the_body_the_policys() -> None:
     assert policy.config.num_labels == 2
 
 
+def test_the_trainer_draws_the_head_from_its_seed(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, tiny_pairs(4))
+    assert torch.equal(trainer.model.score.weight, with_reward_head(tiny_model(), seed=7).score.weight)
+
+
 @pytest.mark.parametrize("settings", [{}, {"use_margin": False}, {"centre_rewards": 0.1}])
 def test_trajectory_of_trls_own_trainer(tmp_path: Path, settings: dict[str, Any]) -> None:
     """TRL pads with an id that ends no trace here, so that it reads rewards where we do."""
@@ -233,6 +245,9 @@ def test_it_learns_the_preferences_and_is_saved(tmp_path: Path) -> None:
     pairs = tiny_pairs(24)
     result = train(tmp_path, max_steps=60, batch_size=8, save_every=60)
     assert (result.pairs, result.steps, result.too_long) == (24, 60, 0)
+    state = json.loads((tmp_path / "checkpoints" / "checkpoint-60" / "trainer_state.json").read_text())
+    rates = [entry["learning_rate"] for entry in state["log_history"] if "learning_rate" in entry]
+    assert rates == pytest.approx([1e-2 * (1 - step / 60) for step in range(60)]), "on a line to 0"
     model = load_reward_model(ModelConfig(path=str(tmp_path / "reward_model")))
     rows = pairs.to_pylist()
     chosen, rejected = (

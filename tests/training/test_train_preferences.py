@@ -331,7 +331,8 @@ def test_trainer_options_win(tmp_path: Path) -> None:
     [
         ({"lr_scheduler_type": "cosin"}, r"training.trainer: .*cosin"),
         ({"eval_strategy": "steps"}, r"training: .*eval"),
-        ({"loss_type": ["sigmoyd"]}, r"training.trainer: Unknown loss type: sigmoyd"),
+        ({"f_divergence_type": "revers_kl"}, r"training.*: .*revers_kl"),
+        ({"loss_type": ["aot"], "use_weighting": True}, r"training: WPO-style weighting is not implemented for 'aot'"),
     ],
 )
 def test_trainer_options_that_trl_refuses(tmp_path: Path, options: dict[str, Any], message: str) -> None:

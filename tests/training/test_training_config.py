@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any
 
 import pytest
+from trl import DPOTrainer
 
 from rlsf.training.config import TrainingConfig
+from rlsf.training.options import TRL_LOSSES
 
 
 @pytest.mark.parametrize(
@@ -19,6 +23,8 @@ from rlsf.training.config import TrainingConfig
             {"label_smoothing": 0.1, "loss_type": ["sigmoid", "sft"]},
             r"label_smoothing has no effect on TRL's sigmoid and sft loss",
         ),
+        ({"loss_type": ["sigmoid", "hingee"]}, r"loss_type names 'hingee' \(did you mean 'hinge'"),
+        ({"loss_type": 3}, r"loss_type=3: give"),
         ({"label_smoothing": 0.1, "loss_type": "hinge"}, r"label_smoothing has no effect on TRL's hinge loss"),
         ({"label_smoothing_factor": 0.1}, r"label_smoothing_factor smooths tokens, and has no effect on preferences"),
     ],
@@ -35,6 +41,14 @@ def test_a_part_of_our_objective_beside_one_of_trls(part: dict[str, Any]) -> Non
     [name] = part
     with pytest.raises(ValueError, match=rf"training.{name} has no effect .* training.trainer.loss_type chooses"):
         TrainingConfig(trainer={"loss_type": ["hinge"]}, **part)
+
+
+def test_the_losses_that_trl_knows() -> None:
+    """TRL keeps no list of them but in the function that computes them."""
+    source = inspect.getsource(DPOTrainer._compute_loss)
+    assert set(re.findall(r'loss_type == "(\w+)"', source)) == {*TRL_LOSSES}
+    smoothed = {part.split('"')[0] for part in source.split('loss_type == "')[1:] if "self.label_smoothing" in part}
+    assert smoothed == {"robust", "exo_pair", "aot", "aot_unpaired"}
 
 
 def test_known_trainer_options_pass_untouched() -> None:

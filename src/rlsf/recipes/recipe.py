@@ -133,6 +133,15 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _margins_are_there(self) -> Recipe:
+        if self.training.use_margin and self.ranking.margin == "none":
+            raise ValueError(
+                "training.use_margin has no effect with ranking.margin=none: set that to gap or exponential, or the"
+                " former to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _conditioned_pairs_are_learned_from(self) -> Recipe:
         if self.conditioning is None:
             return self

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel
 from trl.trainer.dpo_config import DPOConfig
 
-from rlsf.errors import InputError
+from rlsf.errors import InputError, near_names
 from rlsf.training.common_options import (
     check_names,
     common_options,
@@ -25,7 +25,12 @@ TRL_OBJECTIVE = frozenset(
     {"loss_type", "loss_weights", "ld_alpha", "f_divergence_type", "f_alpha_divergence_coef", "use_weighting"}
 )
 
-#: The losses of TRL's that read ``label_smoothing``.
+#: What ``loss_type`` may name: TRL itself reads it at the first step, after all sampling.
+TRL_LOSSES = (
+    *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired"),
+    *("apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
+)
+#: Those of them that read ``label_smoothing``.
 _SMOOTHED = frozenset({"robust", "exo_pair", "aot", "aot_unpaired"})
 
 
@@ -73,8 +78,7 @@ def check_options(config: TrainingConfig) -> None:
             f"training.{ours[0]} has no effect on the objective that training.trainer.{chosen[0]} chooses: set one of"
             " the two"
         )
-    loss = config.trainer.get("loss_type", "sigmoid")
-    kinds = [loss] if isinstance(loss, str) else list(loss)
+    kinds = _loss_types(config.trainer.get("loss_type", "sigmoid"))
     if "label_smoothing" in config.trainer and not _SMOOTHED & {*kinds}:
         raise InputError(
             f"training.trainer.label_smoothing has no effect on TRL's {' and '.join(kinds)} loss: set"
@@ -85,3 +89,16 @@ def check_options(config: TrainingConfig) -> None:
             "training.trainer.label_smoothing_factor smooths tokens, and has no effect on preferences: set"
             " training.label_smoothing"
         )
+
+
+def _loss_types(given: Any) -> list[str]:
+    kinds = [given] if isinstance(given, str) else given
+    if not isinstance(kinds, list | tuple) or not kinds:
+        raise InputError(f"training.trainer.loss_type={given}: give names of TRL's losses, such as [sigmoid, sft]")
+    unknown = next((kind for kind in kinds if kind not in TRL_LOSSES), None)
+    if unknown is not None:
+        raise InputError(
+            f"training.trainer.loss_type names {unknown!r}{near_names(str(unknown), TRL_LOSSES)}: choose of"
+            f" {', '.join(TRL_LOSSES)}"
+        )
+    return list(kinds)

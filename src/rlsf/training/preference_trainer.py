@@ -182,7 +182,7 @@ class PreferenceTrainer(WholeCheckpoints, MeanOfStep, PrefixSharing, DPOTrainer)
             )
         try:
             loss = super()._compute_loss(model, inputs, return_outputs)
-        except ValueError as error:  # TRL looks at the name of its loss no earlier
+        except ValueError as error:  # TRL looks at the name of a divergence no earlier
             raise InputError(f"training.trainer: {error}") from error
         self._require_finite(loss[0] if return_outputs else loss, "loss")
         return loss

@@ -124,7 +124,7 @@ def build_trainer(
                 else f"{config.likelihood}:{pairs.digest}",
                 selection=selection,
             )
-        except ValueError as error:
+        except (ValueError, NotImplementedError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"training: {error}") from error
