@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlsf.errors import InputError
-from rlsf.select import Ballot, GradedTraces, accuracy_curves, choose, curve_sizes, parse_selector, pass_at
+from rlsf.select import (
+    Ballot,
+    GradedTraces,
+    accuracy_curves,
+    choose,
+    curve_sizes,
+    default_exponent,
+    parse_selector,
+    pass_at,
+)
 from rlsf.select.subsets import Subsets
 from rlsf.select.winners import argmax_accuracy
 
@@ -82,6 +91,18 @@ def test_random_subsets_come_near_the_closed_form() -> None:
         assert drawn.value != exact.value
 
 
+def test_the_exponent_is_that_of_the_subset() -> None:
+    """Without one of its own, a Borda vote among N of M traces has the exponent of N, not that of M."""
+    questions = [random_question(seed, 40) for seed in range(30)]
+    sizes = [8, 16, 24, 40]
+    named = {size: parse_selector(f"borda:{default_exponent(size)!r}") for size in sizes}
+    curves = accuracy_curves(questions, [parse_selector("borda"), *named.values()], sizes, subsets=16, resamples=2)
+    for place, (size, selector) in enumerate(named.items()):
+        assert curves.accuracy["borda"][place].value == curves.accuracy[selector.name][place].value, size
+    small, large = (curves.accuracy[named[size].name] for size in (8, 40))
+    assert small[0].value != large[0].value
+
+
 def test_one_trace_is_the_mean_and_all_are_the_choice() -> None:
     questions = [random_question(seed, 12) for seed in range(5)]
     curves = accuracy_curves(questions, list(map(parse_selector, SELECTORS)), subsets=3)
@@ -146,7 +167,8 @@ def test_sizes() -> None:
         *([1], [1, 2], [1, 2, 4, 8, 10], [1, 2, 4, 8, 16, 32, 64])
     ]
     few, many = random_question(1, 4), random_question(2, 9)
-    assert accuracy_curves([few, many], [parse_selector("majority")], resamples=1).sizes == [1, 2, 4]
+    curves = accuracy_curves([many, few], [parse_selector("majority")], resamples=1)
+    assert (curves.sizes, curves.fewest) == ([1, 2, 4], "q1")
     with pytest.raises(InputError, match="from 1 to 4, which is what question 'q1' has"):
         accuracy_curves([few, many], [parse_selector("majority")], [8])
     with pytest.raises(InputError, match="no questions to measure"):

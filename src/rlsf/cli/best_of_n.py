@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -81,20 +82,18 @@ def best_of_n(
     kept = folder.kept_config() if resume else {}
     if resume and not kept and traces is None and options.nothing_said:
         raise InputError(f"nothing to resume: nothing was begun in {folder.path}")
-    said: dict[str, Any] = {
-        "traces": None if traces is None else str(traces),
-        "columns": columns.model_dump(exclude_none=True),
-        "selectors": [name for text in selectors or () for name in text.split(",")],
-        "subsets": subsets,
-    }
-    config = BestOfNConfig.model_validate(merge(kept, {key: value for key, value in said.items() if value}))
+    config = _chosen_from(kept, traces, columns, selectors, subsets)
     if config.traces is None:
         overrides = overrides if n is None else (f"sampling.branches={n}", *overrides)
     else:
         require_meaning(parse_overrides(overrides))
         config = config if n is None else config.model_copy(update={"first": n})
+    if signal is not None and config.columns.of_sureness:
+        raise InputError(
+            f"--signal {signal} means nothing where the column {config.columns.of_sureness!r} says how sure each"
+            " completion is: leave one of the two out"
+        )
     overrides = overrides if signal is None else (f"signal={signal}", *overrides)
-    config.chosen  # noqa: B018  an unknown selector is better met before any work
     options = options.measuring(data, overrides)
     if resume and folder.recipe_file.is_file() and options.config is None:
         options = replace(options, config=folder.recipe_file)
@@ -107,6 +106,25 @@ def best_of_n(
     with resumed_by("rlsf", "best-of-n", "--resume", "--output", folder.path, *workers.arguments()):
         manifest = best_of_n(Run(recipe, folder, executor=workers), folder, config, resume=resume)
     _show(manifest, folder)
+
+
+def _chosen_from(
+    kept: dict[str, Any],
+    traces: Path | None,
+    columns: SampleColumns,
+    selectors: tuple[str, ...] | None,
+    subsets: int | None,
+) -> BestOfNConfig:
+    """The configuration ``kept`` of a run that goes on, under what is said; an unknown selector is met at once."""
+    said: dict[str, Any] = {
+        "traces": None if traces is None else str(traces),
+        "columns": columns.model_dump(exclude_none=True),
+        "selectors": [name for text in selectors or () for name in text.split(",")],
+        "subsets": subsets,
+    }
+    config = BestOfNConfig.model_validate(merge(kept, {key: value for key, value in said.items() if value}))
+    config.chosen  # noqa: B018
+    return config
 
 
 def _default_folder(traces: Path | None) -> Path:
@@ -122,15 +140,32 @@ def _show(manifest: Manifest, folder: BestOfNFolder) -> None:
     lines = [f"{found['traces']:,} traces of {found['questions']:,} questions"]
     if found["unanswered"]:
         lines.append(f"{found['unanswered']:,} of them without any answer")
+    if found["without_confidence"]:
+        lines.append(
+            f"{found['without_confidence']:,} traces with an answer have no confidence: they come last in rank"
+        )
     if found["undecided"]:
         lines.append(f"{found['undecided']:,} answers could not be graded in time and count as wrong")
     _say(console, lines)
     if found["labelled"]:
-        wide_enough(console, 120).print(_table(read_json(folder.selection / CURVES)))
+        curves = read_json(folder.selection / CURVES)
+        _say(console, list(_bounds(curves, found)))
+        wide_enough(console, 120).print(_table(curves))
         _say(console, [f"curves  {folder.selection / CURVES}"])
     else:
         _say(console, ["no gold answers: nothing was measured (--data with answers gives accuracy over N)"])
     _say(console, [f"answers  {folder.selection / ANSWERS}"])
+
+
+def _bounds(curves: dict[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """What the figures leave out."""
+    if curves["questions"] < found["questions"]:
+        yield f"gold answers for {curves['questions']:,} of these questions alone: accuracy is over them"
+    if curves["sizes"][-1] < found.get("most_traces", 0):
+        yield (
+            f"N goes up to {curves['sizes'][-1]}, the traces of question {curves['fewest']!r}; others have up to"
+            f" {found['most_traces']:,}"
+        )
 
 
 def _say(console: Console, lines: list[str]) -> None:

@@ -15,13 +15,13 @@ from rlsf.pipeline.best_of_n_config import BestOfNConfig
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.environment import describe_environment
 from rlsf.pipeline.folder import RunFolder
+from rlsf.pipeline.foreign_samples import read_samples
 from rlsf.pipeline.given import look_at
 from rlsf.pipeline.given_samples import (
     Questions,
     have_statistics,
     join,
     measure,
-    read_samples,
     recorded_questions,
 )
 from rlsf.pipeline.manifest import Manifest
@@ -38,6 +38,10 @@ from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.randomness import derived_seed
 from rlsf.select import Selector
 from rlsf.traces import Trace
+
+_COLUMNS_OF_SURENESS = (
+    "a confidence for each, --columns.confidence NAME, or the log-probabilities of its tokens, --columns.logprobs NAME"
+)
 
 
 class BestOfNFolder(RunFolder):
@@ -135,21 +139,21 @@ def _given(run: Run, folder: BestOfNFolder, config: BestOfNConfig, place: Path) 
     prompts = None if recipe.evaluation_data is None else {prompt.id: prompt for prompt in _questions(recipe)}
     if prompts is not None and config.columns.gold is not None:
         raise InputError("gold answers are in --data or in --columns.gold: say one of the two")
-    by_column = config.columns.confidence is not None
     if files.recorded and config.columns != BestOfNConfig().columns:
         raise InputError(f"--columns.* mean nothing for {place}: traces recorded by rlsf keep their own")
-    known = recorded_questions(files) if files.recorded else read_samples(files, config.columns, recipe.answer)
-    if not known:
-        raise InputError(f"{place}: no traces in it")
+    by_column = config.columns.of_sureness is not None
+    # The majority asks no trace how sure it is, so that texts are enough.
+    unmeasured = by_column or (not files.recorded and recipe.model.path is None and config.asks_no_sureness)
+    known = _known(run, files, config, with_traces=unmeasured)
     if prompts is not None:
         join(known, prompts, str(recipe.evaluation_data and recipe.evaluation_data.path))
     signal = get_signal(recipe.signal)
-    scoring = None if by_column else _scoring(recipe, files, config, signal)
+    scoring = None if unmeasured else _scoring(recipe, files, config, signal)
     made_from: dict[str, Any] = {
         "gold": _gold_digest(prompts.values()) if prompts else None,
         "columns": config.columns.model_dump(),
         "answer": recipe.answer.model_dump(mode="json"),
-        "confidence": None if by_column else signal.name,
+        "confidence": None if unmeasured else signal.name,
         "first": config.first,
     }
 
@@ -160,13 +164,25 @@ def _given(run: Run, folder: BestOfNFolder, config: BestOfNConfig, place: Path) 
         return {"traces": scored.digest, **made_from}
 
     def questions() -> list[Candidates]:
-        if not by_column:
+        if not unmeasured:
             paths = files.paths if scoring is None else shard_paths(folder.scored)
             _measured(run, paths, signal, known)
         return [known[id].candidates(prompts[id] if prompts else None, config.first) for id in known]
 
     selectors = _allowed(config, known, run) if by_column else config.chosen
     return Source(selectors, made, questions)
+
+
+def _known(run: Run, files: TraceFiles, config: BestOfNConfig, *, with_traces: bool) -> Questions:
+    """The questions of traces that exist; raises ``InputError`` where there are none."""
+    if files.recorded:
+        known = recorded_questions(files)
+    else:
+        warn = run.progress.warn
+        known = read_samples(files, config.columns, run.recipe.answer, with_traces=with_traces, warn=warn)
+    if not known:
+        raise InputError(f"{config.traces}: no traces in it")
+    return known
 
 
 def _questions(recipe: Recipe) -> list[Prompt]:
@@ -186,12 +202,16 @@ def _scoring(recipe: Recipe, files: TraceFiles, config: BestOfNConfig, signal: S
 
     Raises ``InputError`` where that takes a model and none is given, and for traces that the model cannot score.
     """
-    measured = files.recorded and (not signal.statistics or have_statistics(files))
+    measured = files.recorded and (not signal.statistics or config.asks_no_sureness or have_statistics(files))
     if recipe.model.path is None and (not measured or signal.needs_pieces):
         need = f"have no statistics for {signal.name}" if not measured else f"are to be read for {signal.name}"
         raise InputError(
             f"the traces in {config.traces} {need}: say --model, the one that sampled them"
-            + ("" if files.recorded else ", or name a column with a confidence for each, --columns.confidence NAME")
+            + (
+                ""
+                if files.recorded
+                else f", or name a column with {_COLUMNS_OF_SURENESS}, or --selectors majority alone"
+            )
         )
     if measured:
         return None

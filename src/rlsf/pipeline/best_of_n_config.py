@@ -40,8 +40,21 @@ class SampleColumns(CompletionColumns):
     confidence: str | None = None
     """How sure each completion is, any number that grows with sureness: it stands in the place of a signal, and no
     model is needed."""
+    logprobs: str | None = None
+    """The log-probability of each token of a completion, as engines return them: the confidence is then the exponential
+    of their mean, as that of the signal mean_logprob, and no model is needed."""
     gold: str | None = None
     """The gold answer of the question; by default ``gold`` where present and there is no --data."""
+
+    @property
+    def of_sureness(self) -> str | None:
+        """The column that says how sure each completion is; raises ``InputError`` where there are two."""
+        if self.confidence and self.logprobs:
+            raise InputError(
+                f"--columns.confidence {self.confidence} and --columns.logprobs {self.logprobs} both say how sure each"
+                " completion is: say one of the two"
+            )
+        return self.confidence or self.logprobs
 
 
 class BestOfNConfig(Section):
@@ -61,6 +74,11 @@ class BestOfNConfig(Section):
     def chosen(self) -> list[Selector]:
         """The selectors; raises ``InputError`` for an unknown one."""
         return [parse_selector(name) for name in self.selectors or DEFAULT_SELECTORS]
+
+    @property
+    def asks_no_sureness(self) -> bool:
+        """Whether no selector looks at how sure a trace is."""
+        return all(selector.kind == "majority" for selector in self.chosen)
 
 
 def own_defaults(config: Path | None) -> tuple[str, ...]:

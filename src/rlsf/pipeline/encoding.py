@@ -109,7 +109,7 @@ class Numbering:
         """The prompt's id, and the index of the record's first trace among all those of its prompt."""
         prompt_id = record.prompt_id
         if prompt_id is None:
-            asked = _identity(record)
+            asked = prompt_identity(record)
             if asked != self._last:
                 self._counts.clear()
                 self._number, self._last = self._number + 1, asked
@@ -119,7 +119,8 @@ class Numbering:
         return prompt_id, first
 
 
-def _identity(record: Completions) -> bytes:
+def prompt_identity(record: Completions) -> bytes:
+    """What tells the record's prompt from others."""
     if record.prompt_token_ids is not None:
         return record.prompt_token_ids.tobytes()
     return json.dumps(record.prompt, sort_keys=True).encode()

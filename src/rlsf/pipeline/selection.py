@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlsf.answers.equivalence import Grader
+from rlsf.errors import InputError
 from rlsf.evaluation.modes import Verdicts
 from rlsf.files import write_json, write_text
 from rlsf.pipeline.manifest import Manifest, finished
@@ -63,22 +64,22 @@ def select_stage(
     inputs: dict[str, Any],
     progress: ProgressDisplay,
 ) -> Manifest:
-    """Write ``answers.jsonl``, a row a question and selector, and, with gold answers, ``curves.json``.
+    """Write ``answers.jsonl``, a row a question and selector, and ``curves.json`` of the questions with gold answers.
 
     ``read`` returns the candidates, ``inputs`` is what they were made from. Raises ``InputError`` where the stage was
-    done with others.
+    done with others, and where a selector asks how sure traces are and none of them says so.
     """
     inputs = {**inputs, **settings.inputs}
     done = finished(folder, "select", inputs)
     if done is not None:
         return done
     questions = read()
+    unsure = _without_confidence(questions, settings.selectors)
     with Grader() as grader, progress.stage("select", len(questions)) as advance:
         chosen = [_choose(question, settings.selectors, grader, advance) for question in questions]
     rows = [row for choice in chosen for row in choice.rows]
     graded = [choice.graded for choice in chosen if choice.graded is not None]
-    labelled = bool(graded) and len(graded) == len(questions)
-    if labelled:
+    if graded:
         curves = accuracy_curves(
             graded, settings.selectors, subsets=settings.subsets, seed=settings.seed, resamples=settings.resamples
         )
@@ -88,12 +89,29 @@ def select_stage(
         "questions": len(questions),
         "traces": sum(len(question.traces) for question in questions),
         "unanswered": sum(all(trace.answer is None for trace in question.traces) for question in questions),
-        "labelled": labelled,
+        "without_confidence": unsure,
+        "labelled": bool(graded),
+        "most_traces": max(len(question.traces) for question in questions),
         "undecided": sum(choice.undecided for choice in chosen),
     }
     manifest = Manifest("select", inputs, counts)
     manifest.write(folder)
     return manifest
+
+
+def _without_confidence(questions: Sequence[Candidates], selectors: Sequence[Selector]) -> int:
+    """How many answered traces lack a confidence that a selector asks for; raises ``InputError`` where all do."""
+    held = [trace.confidence for question in questions for trace in question.traces if trace.answer is not None]
+    lacking = held.count(None)
+    asking = [selector.name for selector in selectors if selector.kind != "majority"]
+    if not asking:
+        return 0
+    if held and lacking == len(held):
+        raise InputError(
+            f"none of the {len(held):,} traces with an answer has a confidence, which {', '.join(asking)} need: choose"
+            " by another --signal or column (--traces FOLDER where they were sampled here), or --selectors majority"
+        )
+    return lacking
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ def accuracy_curves(
     )
     return Curves(
         questions=len(questions),
+        fewest=_fewest(questions).id,
         sizes=list(sizes),
         subsets=subsets,
         seed=seed,
@@ -113,7 +114,7 @@ def accuracy_curves(
 def _checked(questions: Sequence[GradedTraces], sizes: Sequence[int] | None, subsets: int) -> list[int]:
     if not questions:
         raise InputError("no questions to measure: give at least one with graded traces")
-    fewest = min(questions, key=lambda question: len(question.classes))
+    fewest = _fewest(questions)
     traces = len(fewest.classes)
     sizes = curve_sizes(traces) if sizes is None else list(sizes)
     if not traces or not sizes or min(sizes) < 1 or max(sizes) > traces or subsets < 1:
@@ -122,6 +123,10 @@ def _checked(questions: Sequence[GradedTraces], sizes: Sequence[int] | None, sub
             f" {fewest.id!r} has, and at least 1 subset"
         )
     return sizes
+
+
+def _fewest(questions: Sequence[GradedTraces]) -> GradedTraces:
+    return min(questions, key=lambda question: len(question.classes))
 
 
 def _require_weights(questions: Sequence[GradedTraces], selectors: Sequence[Selector]) -> None:
