@@ -33,7 +33,9 @@ class JudgeConfig(Section):
     """``renormalised``: p_true / (p_true + p_false). ``raw``: p_true, which also falls where the model would rather say
     something else."""
     true_word: str = Field(default="True", min_length=1)
+    """What the model is asked to say of what is correct; its variants in case and in the space before it count too."""
     false_word: str = Field(default="False", min_length=1)
+    """What it is asked to say of what is not."""
     template: Literal["full", "terse"] = "full"
     """How it is asked: ``full`` in sentences, ``terse`` in few words, for small models with short contexts."""
 
