@@ -92,6 +92,9 @@ def test_what_changed_is_refused(
     assert asks(*again[1:], "--sampling.workers", "2")[0].startswith("0 of 10 questions asked")
     (tmp_path / "replies.jsonl.asked").unlink()
     said = ("--model", MODEL_DIR, "--batch", demo_data[0], "--prompts.limit", "10", *SETTINGS)
+    (tmp_path / "replies.jsonl.asked").write_text("{}")
+    assert "replies.jsonl.asked does not say how" in fails(*again)
+    (tmp_path / "replies.jsonl.asked").unlink()
     assert "replies.jsonl.asked is not beside it" in fails(*again, *said)
     assert output.read_bytes() == before
 

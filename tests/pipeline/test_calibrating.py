@@ -146,6 +146,9 @@ def test_a_calibration_for_something_else_is_not_used(
         (("--model", "model"), "no labelled questions to calibrate on: say --data FILE"),
         (("--model", "model", "--data", "DATA", "--alpha", "2"), "--alpha 2: give a share"),
         (("--model", "owner/name", "--data", "DATA"), "owner/name has no folder of yours"),
+        (("--model", "mdoel", "--data", "DATA"), "else mend the path"),
+        (("--model", "model", "--data", "DATA", "--evaluation-data.limit", "19"), "19 labelled questions are too few"),
+        (("--model", "model", "--data", "DATA", "--output", "model/config.json/c.json"), "cannot write model/config"),
         (("--model", "model", "--data", "DATA", "--output", "."), "--output . is a folder"),
         (
             ("--model", "model", "--data", "DATA", "--evaluation.modes", "[greedy]", "--mode", "majority"),

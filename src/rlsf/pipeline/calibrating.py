@@ -9,8 +9,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from rlsf.calibration import CALIBRATION, Calibration, Method, make_calibration
+from rlsf.calibration.fitting import LEAST
 from rlsf.errors import InputError
 from rlsf.evaluation import Mode, table_to_outcomes
+from rlsf.files import writing
 from rlsf.models import model_fingerprint
 from rlsf.models.config import ModelConfig
 from rlsf.pipeline.calibrated import measured_model, question_digests
@@ -39,6 +41,11 @@ class CalibrationChoices:
             raise InputError(
                 f"no labelled questions to calibrate on in {run.folder.path}: say --model MODEL --data FILE, or measure"
                 " the run first with `rlsf eval RUN_FOLDER --data FILE`"
+            )
+        if len(run.questions) < LEAST:
+            raise InputError(
+                f"{len(run.questions)} labelled questions are too few to calibrate: give more, {LEAST} answers are the"
+                " least"
             )
         measured = run.recipe.evaluation.modes
         if self.mode not in measured:
@@ -90,10 +97,17 @@ def calibration_file(model: ModelConfig, output: Path | None) -> Path:
     if output is not None:
         if output.is_dir():
             raise InputError(f"--output {output} is a folder: give the file to write, such as {output / CALIBRATION}")
+        with writing(output):
+            output.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(output.parent, os.W_OK):
+            raise InputError(f"not allowed to write to {output.parent}: choose another --output")
         return output
     folder = Path(str(model.path)).expanduser()
     if model.server is not None or not folder.is_dir():
-        raise InputError(f"{model.path} has no folder of yours to keep a calibration in: say --output FILE")
+        raise InputError(
+            f"{model.path} has no folder of yours to keep a calibration in: say --output FILE where that is a hub id or"
+            " a server's, else mend the path"
+        )
     if not os.access(folder, os.W_OK):
         raise InputError(f"not allowed to write to {folder}: say --output FILE")
     return folder / CALIBRATION

@@ -28,7 +28,7 @@ class ReplyFile:
 
     def kept(self) -> dict[str, Any]:
         """The settings that the file was begun with; empty where there are none."""
-        return read_json(self.asked_file)["settings"] if self.asked_file.is_file() else {}
+        return self._asked()["settings"] if self.asked_file.is_file() else {}
 
     def open(self, settings: Mapping[str, Any], inputs: Mapping[str, Any], ids: Sequence[str], *, resume: bool) -> int:
         """Start the file, or go on with it; returns how many of the questions ``ids`` have their line.
@@ -83,11 +83,17 @@ class ReplyFile:
             return
         if not self.asked_file.is_file():
             raise InputError(f"{self.path} cannot be gone on with: {self.asked_file.name} is not beside it")
-        if changed := "; ".join(differences(read_json(self.asked_file)["inputs"], inputs)):
+        if changed := "; ".join(differences(self._asked()["inputs"], inputs)):
             raise InputError(
                 f"{self.path} was asked otherwise ({changed}): resume it without these changes, or choose another"
                 " --output"
             )
+
+    def _asked(self) -> dict[str, dict[str, Any]]:
+        found = read_json(self.asked_file)
+        if not isinstance(found, dict) or not all(isinstance(found.get(key), dict) for key in ("settings", "inputs")):
+            raise InputError(f"{self.asked_file} does not say how {self.path} was asked: choose another --output")
+        return found
 
     def _repair(self, ids: Sequence[str]) -> int:
         assert self._stream is not None
