@@ -7,14 +7,15 @@ confidence of their reasoning, and reward models are trained from it on the pair
 questions. Quality here is the order of confidences, which is what the models are trained to tell. ``balanced`` weighs
 pairs whose better trace is shorter the same as those where it is longer; ``against`` are the former alone. ``obeys``:
 of two traces under a limit between their lengths, the one that keeps it is preferred. ``limits``: a trace is preferred
-under the prompt that it obeys. A scorer by length alone has 50 in balanced and obeys; one that reads no limit has 50 in
-the last two. The plain model is trained for as many passes, and for as many steps, as the conditioned one; the other
+under the prompt that it obeys, better and worse traces alike under limits that they keep and break. ``as trained``: the
+same of the comparisons that training has, where the better trace breaks its limit and the worse one keeps it. A scorer
+by length alone has 50 in balanced and obeys; one that reads no numbers has 50 in obeys and limits, and may have 100 as
+trained. The plain model is trained for as many passes, and for as many steps, as the conditioned one; the other
 variants leave out one half of the comparisons.
 """
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ import pyarrow as pa
 from transformers import PreTrainedModel
 
 from _bundled import Policy, on_cpu
+from _cells import Cells
 from _page import write_tables
 from _shared import options, show, write_json
 from rlsf.confidence import get_signal
@@ -58,8 +60,8 @@ VARIANTS: dict[str, tuple[tuple[str, ...], bool]] = {
     "without its chosen half": ((ORDINARY, REJECTED), True),
 }
 QUICK = ("Bradley-Terry, as many steps", "response-conditioned")
-HEADER = ["reward model", "steps", "accuracy", "balanced", "against", "obeys", "limits", "corr."]
-SHARES = ("accuracy", "balanced", "adversarial", "length_accuracy", "limit_accuracy")
+HEADER = ["reward model", "steps", "accuracy", "balanced", "against", "obeys", "limits", "as trained", "corr."]
+SHARES = ("accuracy", "balanced", "adversarial", "length_accuracy", "limit_accuracy", "trained_accuracy")
 
 
 class Bench:
@@ -111,24 +113,14 @@ class Bench:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """One line a variant: means over seeds, in percent, and the correlation of reward and words."""
+    """One line a variant: in percent, and the correlation of reward and words; means, and the range over seeds."""
     lines = []
     for name in dict.fromkeys(row["variant"] for row in rows):
         mine = [row for row in rows if row["variant"] == name]
-        lines.append(
-            [
-                name,
-                str(mine[0]["steps"]),
-                *(_mean([row[share] and 100 * row[share]["accuracy"] for row in mine], "{:.1f}") for share in SHARES),
-                _mean([row["length_correlation"] for row in mine], "{:+.2f}"),
-            ]
-        )
+        cell = Cells(mine, ranges=True)
+        shares = (cell(".1f", share, "accuracy", scale=100) for share in SHARES)
+        lines.append([name, str(mine[0]["steps"]), *shares, cell("+.2f", "length_correlation")])
     return lines
-
-
-def _mean(values: Sequence[float | None], form: str) -> str:
-    known = [value for value in values if value is not None]
-    return form.format(statistics.fmean(known)) if known else "-"
 
 
 def main() -> None:

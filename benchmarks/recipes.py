@@ -68,13 +68,14 @@ REWARD_MODELS = (
     "where the chosen is shorter",
     "length accuracy",
     "limit accuracy",
+    "as trained",
     "ECE",
     "correlation with length",
 )
 TURNS = ("recipe", "policy", "accuracy of each turn, %", "majority", "confidence vote", "any turn right")
 #: The same for a terminal.
 SHORT = {
-    "reward models": ("recipe", "pairs", "acc., %", "shorter", "length", "limit", "ECE", "corr. with length"),
+    "reward models": ("recipe", "pairs", "acc., %", "shorter", "length", "limit", "trained", "ECE", "corr."),
     "turns": ("recipe", "policy", "turns, %", "majority", "votes", "any"),
 }
 #: Of every run; it lets most recipes do what the demo's settings say.
@@ -161,6 +162,7 @@ def reward_models(folder: ComparisonFolder, seeds: Sequence[int], *, ranges: boo
                     cell(".1f", "by_length", "shorter", "accuracy", scale=100),
                     cell(".1f", "length_bias", "length_accuracy", "accuracy", scale=100),
                     cell(".1f", "length_bias", "limit_accuracy", "accuracy", scale=100),
+                    cell(".1f", "length_bias", "trained_accuracy", "accuracy", scale=100),
                     cell(".3f", "ece"),
                     cell("+.2f", "length_correlation"),
                 ]

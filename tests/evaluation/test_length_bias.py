@@ -25,7 +25,9 @@ LIMITS = [
 
 
 def test_by_hand() -> None:
-    found = length_bias(PAIRS, LIMITS, [LimitPair("a", "kept", 1, 0), LimitPair("a", "broken", 0, 1)], resamples=20)
+    around = [LimitPair("a", "kept", 1, 0), LimitPair("a", "broken", 0, 1)]
+    trained = [LimitPair("a", "kept", 1, 0), LimitPair("b", "kept", 0, 0), LimitPair("a", "broken", 1, 0)]
+    found = length_bias(PAIRS, LIMITS, around, trained, resamples=20)
     assert found.pairs == 4
     assert found.longer_chosen == pytest.approx((1 + 0.5) / 4)
     assert found.accuracy.accuracy == pytest.approx(2.5 / 4)
@@ -36,7 +38,9 @@ def test_by_hand() -> None:
     assert found.length_accuracy is not None
     assert found.length_accuracy.accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert found.limit_accuracy is not None
-    assert found.limit_accuracy.accuracy == pytest.approx(0.5)
+    assert (found.limit_accuracy.pairs, found.limit_accuracy.accuracy) == (2, pytest.approx(0.5))
+    assert found.trained_accuracy is not None
+    assert (found.trained_accuracy.pairs, found.trained_accuracy.accuracy) == (3, pytest.approx((0.75 + 1) / 2))
     # Deviations within prompts: words -5 +5, -2 +2, +9 -9, 0; rewards +.5 -.5, -1 +1, +1 -1, 0.
     words, rewards = np.array([-5, 5, -2, 2, 9, -9, 0]), np.array([0.5, -0.5, -1, 1, 1, -1, 0])
     deviation = np.std([1.0, 0.0, 0.0, 2.0, 3.0, 1.0, 0.5])
@@ -46,7 +50,7 @@ def test_by_hand() -> None:
 
 def test_what_cannot_be_told() -> None:
     found = length_bias(PAIRS[:2], [LIMITS[0]])
-    assert (found.balanced, found.length_accuracy, found.limit_accuracy) == (None, None, None)
+    assert (found.balanced, found.length_accuracy, found.limit_accuracy, found.trained_accuracy) == (None,) * 4
     assert found.adversarial is not None
     assert found.adversarial.interval == (0.0, 1.0)
     with pytest.raises(InputError, match="no pairs to measure length bias on"):

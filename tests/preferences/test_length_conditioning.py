@@ -17,7 +17,7 @@ from rlsf.errors import InputError
 from rlsf.preferences import RankingConfig, rank
 from rlsf.preferences.conditioned_pairs import CONDITIONED_SCHEMA, ConditioningReport, condition_pairs
 from rlsf.preferences.conditioning_config import LengthConditioningConfig
-from rlsf.preferences.length_instructions import LengthLimit, draw_limit, limits_between, word_count
+from rlsf.preferences.length_instructions import LengthLimit, draw_limit, limits_around, limits_between, word_count
 
 CONFIG = LengthConditioningConfig()
 shares = st.floats(0.01, 0.99)
@@ -66,6 +66,25 @@ def test_both_kinds_are_as_likely_as_asked() -> None:
         assert kinds["at_most"] / 2000 == pytest.approx(share, abs=0.04)
 
 
+@given(st.integers(2, 400), st.integers(), configs())
+def test_limits_around_a_length(words: int, seed: int, config: LengthConditioningConfig) -> None:
+    """Two numbers, each under both kinds; neither tells alone whether the limit is kept."""
+    limits = limits_around(words, config, random.Random(seed))
+    low, high = sorted({limit.words for limit in limits})
+    assert low < words < high
+    assert {(limit.kind, limit.words): limit.kept_by(words) for limit in limits} == {
+        ("at_most", low): False,
+        ("at_most", high): True,
+        ("at_least", low): True,
+        ("at_least", high): False,
+    }
+
+
+def test_limits_around_ten_words_lie_in_the_ranges() -> None:
+    drawn = {limit.words for seed in range(200) for limit in limits_around(10, CONFIG, random.Random(seed))}
+    assert drawn == {*range(5, 10), *range(11, 16)}
+
+
 @given(st.integers(0, 300), st.integers(1, 300))
 def test_limits_between_two_lengths(shorter: int, more: int) -> None:
     longer = shorter + more
@@ -105,6 +124,8 @@ def test_ranges_must_be_on_their_sides(options: dict[str, Any], message: str) ->
 def test_refusals() -> None:
     with pytest.raises(InputError, match="a response of 1 words breaks no upper limit"):
         draw_limit(1, CONFIG, random.Random(0), kept=False)
+    with pytest.raises(InputError, match="a response of 0 words breaks no upper limit"):
+        limits_around(0, CONFIG, random.Random(0))
     with pytest.raises(InputError, match="no limit parts responses of 4 and 4 words"):
         limits_between(4, 4)
 

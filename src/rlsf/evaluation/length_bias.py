@@ -68,8 +68,13 @@ class LengthBias(Section):
     mean of the shares for upper and lower limits, 0.5 for a scorer by length alone. Null unless there are both."""
     limit_accuracy: PairShare | None
     """A response has the higher reward under the prompt that it obeys: without a limit rather than with one that it
-    breaks, with one that it keeps rather than without. The mean of both shares; 0.5 for a scorer that does not read
-    the limit and for one that likes or dislikes all limits. Null unless there are both."""
+    breaks, with one that it keeps rather than without. The mean of both shares, over better and worse responses alike,
+    each under upper and lower limits at the same two numbers, around its length. 0.5 for a scorer that does not read
+    the number, or not the kind, of a limit, whatever it makes of there being one. Null unless there are both."""
+    trained_accuracy: PairShare | None
+    """Share of the comparisons as training has them that are in order: the better response under a limit that it
+    breaks, the worse one under a limit that it keeps; mean of both. No proof that limits are read: a scorer that takes
+    any limit as a reason to mark down what is better, and up what is worse, has 1. Null unless there are both."""
     length_slope: float | None
     """Least-squares slope of the reward on words among the responses to each prompt, in deviations of all rewards."""
     length_correlation: float | None
@@ -79,22 +84,25 @@ class LengthBias(Section):
 def length_bias(
     pairs: Sequence[QualityPair],
     limits: Sequence[LimitPair] = (),
-    comparisons: Sequence[LimitPair] = (),
+    around: Sequence[LimitPair] = (),
+    trained: Sequence[LimitPair] = (),
     *,
     resamples: int = 1000,
     seed: int = 0,
 ) -> LengthBias:
     """Accuracies where length misleads, obedience to limits, and what a word more is worth.
 
-    ``limits``: two responses to a prompt with a limit, in groups by its kind. ``comparisons``: one response under two
-    prompts, in groups by whether the limit is kept or broken. Raises ``InputError`` for no pairs, and for a reward that
-    is not finite.
+    ``limits``: two responses to a prompt with a limit, in groups by its kind. The others have one response under two
+    prompts, in groups by whether the limit is ``kept`` or ``broken``: ``around``, responses each under as many of both,
+    and ``trained``, comparisons as in training. Raises ``InputError`` for no pairs and for a reward that is no number.
     """
     if not pairs:
         raise InputError("no pairs to measure length bias on: hold out more (reward_model.held_out), or give others")
     quality = [_Won(pair.prompt_id, _order(pair), pair.chosen.reward, pair.rejected.reward) for pair in pairs]
-    both = [[_Won(one.prompt_id, one.group, one.kept, one.broken) for one in given] for given in (limits, comparisons)]
-    everything = [*quality, *both[0], *both[1]]
+    under_limits = [
+        [_Won(one.prompt_id, one.group, one.kept, one.broken) for one in given] for given in (limits, around, trained)
+    ]
+    everything = [*quality, *(one for given in under_limits for one in given)]
     if not np.isfinite([(one.higher, one.lower) for one in everything]).all():
         raise InputError("a reward is not a number: the reward model's training diverged, lower its learning rate")
     orders = [one.group for one in quality]
@@ -114,8 +122,9 @@ def length_bias(
         accuracy=accuracy,
         adversarial=balanced(quality, "shorter"),
         balanced=balanced(quality, "shorter", "longer"),
-        length_accuracy=balanced(both[0], "at_least", "at_most"),
-        limit_accuracy=balanced(both[1], "broken", "kept"),
+        length_accuracy=balanced(under_limits[0], "at_least", "at_most"),
+        limit_accuracy=balanced(under_limits[1], "broken", "kept"),
+        trained_accuracy=balanced(under_limits[2], "broken", "kept"),
         length_slope=None if slope is None or not rewards.std() else slope / float(rewards.std()),
         length_correlation=correlation,
     )

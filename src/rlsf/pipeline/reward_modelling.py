@@ -23,6 +23,7 @@ from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.metrics import spends
 from rlsf.pipeline.ranking import PAIRS
 from rlsf.pipeline.training import by_difference
+from rlsf.preferences.conditioning_config import LengthConditioningConfig
 from rlsf.rewards.reward_model import EVALUATION
 from rlsf.sampling.randomness import derived_seed
 from rlsf.training.spending import COUNTS
@@ -132,15 +133,17 @@ def _measure(run: Run, pairs: pa.Table) -> RewardAccuracy:
 
 
 def _length_bias(run: Run, model: PreTrainedModel, pairs: pa.Table) -> dict[str, Any]:
-    """What length does to the rewards, where the recipe conditions on it, as another key of what was measured."""
+    """What length does to the rewards, as another key of what was measured.
+
+    Also where nothing is learned about limits: that is what a model that did is compared to.
+    """
     recipe = run.recipe
-    if recipe.conditioning is None:
-        return {}
+    conditioning = recipe.conditioning or LengthConditioningConfig()
     measured = measure_length_bias(
         model,
         pairs,
-        recipe.conditioning,
-        limited_prompts(run.prompts, run.tokenizer, recipe.render, recipe.conditioning),
+        conditioning,
+        limited_prompts(run.prompts, run.tokenizer, recipe.render, conditioning),
         numbers_of_pairs(derived_seed(recipe.seed, "length bias")),
         resamples=recipe.evaluation.bootstrap,
         seed=recipe.seed,

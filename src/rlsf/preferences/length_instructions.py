@@ -46,18 +46,23 @@ def draw_limit(words: int, config: LengthConditioningConfig, numbers: random.Ran
 
     Raises ``InputError`` for fewer than 2 words, which break no upper limit.
     """
-    if words < 2:
-        raise InputError(
-            f"a response of {words} words breaks no upper limit: set conditioning.minimum_words to 2 or more"
-        )
+    _require_breakable(words)
     kind: Kind = "at_most" if numbers.random() < config.upper_share else "at_least"
     if (kind == "at_most") != kept:
-        low, high = _whole_numbers(words, config.below)
-        high = max(1, min(high, words - 1))
-        return LengthLimit(kind, numbers.randint(min(low, high), high))
-    low, high = _whole_numbers(words, config.above)
-    low = max(low, words + 1)
-    return LengthLimit(kind, numbers.randint(low, max(low, high)))
+        return LengthLimit(kind, _number_below(words, config.below, numbers))
+    return LengthLimit(kind, _number_above(words, config.above, numbers))
+
+
+def limits_around(words: int, config: LengthConditioningConfig, numbers: random.Random) -> tuple[LengthLimit, ...]:
+    """Both kinds of limit at a number below ``words`` and at one above: a response of so many keeps two of the four.
+
+    Neither the number alone nor the kind alone says which. The ranges are those of ``draw_limit``; raises
+    ``InputError`` as it does.
+    """
+    _require_breakable(words)
+    drawn = _number_below(words, config.below, numbers), _number_above(words, config.above, numbers)
+    kinds: tuple[Kind, ...] = ("at_most", "at_least")
+    return tuple(LengthLimit(kind, number) for kind in kinds for number in drawn)
 
 
 def limits_between(shorter: int, longer: int) -> tuple[LengthLimit, LengthLimit]:
@@ -68,6 +73,25 @@ def limits_between(shorter: int, longer: int) -> tuple[LengthLimit, LengthLimit]
     if not shorter < longer:
         raise InputError(f"no limit parts responses of {shorter} and {longer} words: give the shorter one first")
     return LengthLimit("at_most", (shorter + longer - 1) // 2), LengthLimit("at_least", (shorter + longer + 1) // 2)
+
+
+def _require_breakable(words: int) -> None:
+    if words < 2:
+        raise InputError(
+            f"a response of {words} words breaks no upper limit: set conditioning.minimum_words to 2 or more"
+        )
+
+
+def _number_below(words: int, shares: Range, numbers: random.Random) -> int:
+    low, high = _whole_numbers(words, shares)
+    high = max(1, min(high, words - 1))
+    return numbers.randint(min(low, high), high)
+
+
+def _number_above(words: int, shares: Range, numbers: random.Random) -> int:
+    low, high = _whole_numbers(words, shares)
+    low = max(low, words + 1)
+    return numbers.randint(low, max(low, high))
 
 
 def _whole_numbers(words: int, shares: Range) -> tuple[int, int]:
