@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -60,6 +61,45 @@ def test_figures_by_hand() -> None:
     product, square = sum(x * y for x, y in deviations), sum(x * x for x, _ in deviations)
     assert found.length_slope == pytest.approx(product / square)
     assert found.length_correlation == pytest.approx(product / math.sqrt(square * 2))
+
+
+def test_the_bins_are_as_many_as_asked_for() -> None:
+    """Differences of ln 4, ln 9 and -ln 1.5: p = 0.8, 0.9 and 0.4, and their mirror images."""
+    pairs = [pair(name, math.log(odds), 0.0) for name, odds in (("a", 4), ("b", 9), ("c", 2 / 3))]
+    two, ten = reward_accuracy(pairs, bins=2, resamples=2), reward_accuracy(pairs, bins=10, resamples=2)
+    # Above a half: 0.8, 0.9 and 0.6, two of them right; below, the mirror images.
+    assert two.ece == pytest.approx(abs(2 / 3 - 2.3 / 3))
+    assert ten.ece == pytest.approx((0.2 + 0.1 + 0.6) / 3)
+    assert (len([p for p in two.reliability if p.count]), len([p for p in ten.reliability if p.count])) == (2, 6)
+
+
+def test_accuracy_by_how_much_longer_the_chosen_trace_is() -> None:
+    """A scorer of length alone is right where the chosen trace is longer, wrong where it is shorter."""
+    lengths = [(8, 9), (5, 9), (9, 9), (10, 8), (12, 9), (13, 9), (14, 9), (15, 9), (16, 9), (17, 9)]
+    pairs = [pair(f"q{n}", float(a), float(b), (a, b)) for n, (a, b) in enumerate(lengths)]
+    found = reward_accuracy(pairs, resamples=20).by_difference
+    assert [(group.least, group.most, group.pairs, group.accuracy) for group in found] == [
+        *((-4, -1, 2, 0.0), (0, 2, 2, 0.75), (3, 4, 2, 1.0), (5, 6, 2, 1.0), (7, 8, 2, 1.0)),
+    ]
+    assert found[0].interval == (0.0, 0.0)
+    alike = reward_accuracy([pair("a", 1.0, 0.0, (6, 5))] * 7 + [pair("b", 0.0, 1.0, (5, 4))]).by_difference
+    assert [(group.least, group.most, group.pairs, group.accuracy) for group in alike] == [(1, 1, 8, 0.875)]
+
+
+@given(seed=st.integers(0, 50))
+def test_groups_by_difference_are_all_pairs_once(seed: int) -> None:
+    pairs = drawn(seed)
+    whole = reward_accuracy(pairs, resamples=2)
+    groups = whole.by_difference
+    assert sum(group.pairs for group in groups) == whole.pairs
+    assert sum(group.pairs * group.accuracy for group in groups) == pytest.approx(whole.pairs * whole.accuracy)
+    assert all(one.most < other.least for one, other in pairwise(groups))
+
+
+def test_intervals_are_those_of_the_seed() -> None:
+    pairs = drawn(5)
+    first, same, other = (reward_accuracy(pairs, resamples=50, seed=seed).interval for seed in (1, 1, 2))
+    assert first == same != other
 
 
 def test_a_trace_counts_once_in_what_is_said_of_traces() -> None:

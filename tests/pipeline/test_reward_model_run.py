@@ -95,6 +95,8 @@ def test_a_run_leaves_a_reward_model_and_a_policy(whole: Path) -> None:
     evaluation = json.loads((whole / "reward_model" / "evaluation.json").read_text())
     counts = manifest(whole, "checkpoints/reward-model")["counts"]
     assert evaluation["pairs"] == counts["held_out_pairs"] > 0
+    ranked = pq.read_table(whole / "preferences" / "round-1" / "pairs.parquet").num_rows
+    assert counts["pairs"] + counts["too_long"] == ranked - counts["held_out_pairs"], "it learns from the others alone"
     assert evaluation["accuracy"] == counts["accuracy"]
     assert weights(whole, "reward_model").keys() >= {"score.weight"}
     assert (whole / "report.html").read_text().count('id="reward-model"') == 1
@@ -215,10 +217,34 @@ PAIR = {"prompt": "What is 1 + 1?", "chosen": "1 + 1 = 2. The answer is 2.", "re
 def test_texts_become_what_the_policy_would_have_read_and_written(whole: Path) -> None:
     tokenizer = load_tokenizer(ModelConfig(path=str(whole / "reward_model")))
     pair = read_pair(Row("file:1", {**PAIR, "subset": "sums"}), tokenizer, RenderConfig())
-    assert (pair["prompt_id"], pair["subset"]) == ("file:1", "sums")
+    assert pair["subset"] == "sums"
     said = tokenizer.decode(pair["prompt_ids"] + pair["chosen_ids"])
     assert said.endswith("A: 1 + 1 = 2. The answer is 2." + tokenizer.eos_token)
     assert pair["rejected_ids"][-1] == tokenizer.eos_token_id
+
+
+def test_pairs_of_one_prompt_are_those_with_its_text(whole: Path) -> None:
+    """Ids of a benchmark may start anew in each subset, or differ among pairs of one prompt."""
+    tokenizer = load_tokenizer(ModelConfig(path=str(whole / "reward_model")))
+    rows = [{**PAIR, "id": 0}, {**PAIR, "id": 1}, {**PAIR, "id": 1, "prompt": "What is 2 + 2?"}]
+    first, again, other = (read_pair(Row("f:1", row), tokenizer, RenderConfig())["prompt_id"] for row in rows)
+    assert first == again != other
+
+
+def test_a_benchmark_may_be_any_file_of_rows(whole: Path, tmp_path: Path) -> None:
+    """RewardBench's own columns, as Parquet, JSON lines and CSV."""
+    models = {"chosen_model": "a", "rejected_model": "b"}
+    rows = [{**PAIR, **models, "subset": name, "id": 1, "prompt": f"What is {name} + 1?"} for name in "123"]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "bench.parquet")
+    names = [*rows[0]]
+    lines = [names, *([row[name] for name in names] for row in rows)]
+    (tmp_path / "bench.csv").write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
+    model = ModelConfig(path=str(whole / "reward_model"))
+    expected = evaluate_reward_model(model, bench(tmp_path, *rows), bins=4, resamples=20)
+    assert (expected.accuracy.pairs, expected.accuracy.prompts, [*expected.accuracy.by_subset]) == (3, 3, [*"123"])
+    for suffix in ("parquet", "csv"):
+        assert evaluate_reward_model(model, tmp_path / f"bench.{suffix}", bins=4, resamples=20) == expected
+    assert max(point.upper - point.lower for point in expected.accuracy.reliability) == 0.25
 
 
 def test_a_benchmark_by_the_function_and_by_the_command(whole: Path, tmp_path: Path, capsys: Any) -> None:
@@ -231,7 +257,7 @@ def test_a_benchmark_by_the_function_and_by_the_command(whole: Path, tmp_path: P
     command = ["eval", "--reward-model", str(whole / "reward_model"), "--data", str(data), "--output", str(output)]
     assert execute(command) == 0
     shown = capsys.readouterr().out
-    assert "2 pairs of 2 prompts" in shown
+    assert "2 pairs of 1 prompt:" in shown
     assert "1 pair left out" in shown
     assert json.loads((output / "reward_evaluation.json").read_text())["accuracy"] == found.accuracy.accuracy
 
@@ -240,10 +266,36 @@ def test_mistakes_in_a_benchmark(whole: Path, tmp_path: Path) -> None:
     model = ModelConfig(path=str(whole / "reward_model"))
     for row, message in (
         ({"prompt": "x", "chosen": "y"}, r"bench\.jsonl:1: no column 'rejected'"),
-        ({**PAIR, "chosen": [{"role": "user"}]}, r"bench\.jsonl:1: 'chosen' is no text"),
+        ({**PAIR, "chosen": [{"role": "user"}]}, r"bench\.jsonl:1: 'chosen' is no text but list: give the text"),
+        ({**PAIR, "rejected": " "}, r"bench\.jsonl:1: 'rejected' is empty: give its text, or leave the pair out"),
         ({**PAIR, "chosen": "1 " * 3000}, "none of 1 pairs fits the reward model's context"),
     ):
         with pytest.raises(InputError, match=message):
             evaluate_reward_model(model, bench(tmp_path, row))
     with pytest.raises(InputError, match="no such file"):
         evaluate_reward_model(model, tmp_path / "absent.jsonl")
+    (tmp_path / "none.json").write_text("[]")
+    with pytest.raises(InputError, match=r"none\.json: no pairs in it: give rows with prompt, chosen, rejected"):
+        evaluate_reward_model(model, tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "no pairs to measure the reward model on: say --data"),
+        (("--data", "DATA", "--resume"), "leave out --resume and workers"),
+        (("--data", "DATA", "--workers", "2"), "leave out --resume and workers"),
+        (("--data", "DATA", "--prompts", "DATA"), "--prompts: nothing is learned here"),
+        (("--data", "DATA", "--eval-data", "OTHER"), "mean the same: say one of them"),
+        (("--data", "DATA", "--model", "x"), "a reward model is measured alone"),
+    ],
+)
+def test_options_that_would_be_passed_over(
+    options: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = bench(tmp_path, PAIR)
+    other = data.with_name("other.jsonl")
+    other.write_bytes(data.read_bytes())
+    said = [{"DATA": str(data), "OTHER": str(other)}.get(option, option) for option in options]
+    assert execute(["eval", "--reward-model", "any", *said]) == 2
+    assert message in capsys.readouterr().err

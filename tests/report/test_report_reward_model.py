@@ -90,6 +90,11 @@ def test_accuracy_by_length_has_its_pairs_and_intervals(inputs: ReportInputs) ->
         assert value == f"{100 * share.accuracy:.1f}"
         assert share.interval is not None
         assert re.findall(r"[\d.]+", bounds) == [f"{100 * bound:.1f}" for bound in share.interval]
+    for group in found.by_difference:
+        name = f"chosen longer by {group.least:+d} to {group.most:+d} tokens ({group.pairs} pairs)"
+        value, bounds = shown[name.replace("-", "\N{MINUS SIGN}")]
+        assert value == f"{100 * group.accuracy:.1f}"
+        assert bounds
     absent = {*words} - {*found.by_length}
     assert not any(words[order] in name for order in absent for name in shown)
 

@@ -52,7 +52,7 @@ class RecipeOptions:
     def measuring(self, data: str | None, overrides: tuple[str, ...]) -> RecipeOptions:
         """These options for a command that learns nothing: ``--data`` is what it measures on.
 
-        Raises ``InputError`` for prompts, which it would not read.
+        Raises ``InputError`` for prompts, which it would not read, and for two sets to measure on.
         """
         keys = [key for key, _ in flatten(parse_overrides(overrides))]
         for key in ["prompts", *keys] if self.prompts else keys:
@@ -60,6 +60,8 @@ class RecipeOptions:
             if section == "prompts":
                 instead = f"--evaluation_data.{name}" if name else "--data"
                 raise InputError(f"--{key}: nothing is learned here, and no prompts are read: say {instead}")
+        if data and self.eval_data and data != self.eval_data:
+            raise InputError(f"--data {data} and --eval-data {self.eval_data} mean the same: say one of them")
         return replace(self, eval_data=data or self.eval_data)
 
     def resolve(self, overrides: tuple[str, ...]) -> Recipe:

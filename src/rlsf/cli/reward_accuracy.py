@@ -10,28 +10,54 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from rlsf.errors import InputError
 from rlsf.files import write_json
 from rlsf.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from rlsf.evaluation.reward_accuracy import PairShare
     from rlsf.evaluation.schema import Interval
+    from rlsf.pipeline.reward_bench import BenchmarkResult
 
 RESULT = "reward_evaluation.json"
 
 
-def show_reward_accuracy(reward_model: str, data: Path, recipe: Recipe, output: Path | None) -> None:
+def show_reward_accuracy(reward_model: str, recipe: Recipe, output: Path | None) -> None:
     """Measure a reward model on pairs of texts, print what is found, and write it to ``output`` where that is said.
 
-    ``recipe`` says how prompts are rendered, how the model is loaded, and how many resamples the intervals take.
+    ``recipe`` says where the pairs are (``evaluation_data``), how prompts are rendered, how the model is loaded, and
+    how many bins and resamples are taken.
     """
     from rlsf.pipeline.reward_bench import evaluate_reward_model
 
-    model = recipe.model.model_copy(update={"path": reward_model, "revision": None})
-    found = evaluate_reward_model(model, data, recipe.render, resamples=recipe.evaluation.bootstrap, seed=recipe.seed)
+    if recipe.evaluation_data is None:
+        raise InputError("no pairs to measure the reward model on: say --data FILE.jsonl")
+    settings = recipe.evaluation
+    found = evaluate_reward_model(
+        recipe.model.model_copy(update={"path": reward_model, "revision": None}),
+        recipe.evaluation_data,
+        recipe.render,
+        bins=settings.bins,
+        resamples=settings.bootstrap,
+        seed=recipe.seed,
+    )
     measured, console = found.accuracy, Console()
+    for line in _lines(found):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(_table("Chosen answer", measured.by_length))
+    differences = {f"{group.least:+d} to {group.most:+d}": group for group in measured.by_difference}
+    console.print(_table("Chosen longer by, tokens", differences))
+    if measured.by_subset:
+        console.print(_table("Subset", measured.by_subset))
+    if output is not None:
+        write_json(output / RESULT, {**measured.model_dump(mode="json"), "too_long": found.too_long})
+        console.print(f"written to {output / RESULT}", highlight=False, soft_wrap=True)
+
+
+def _lines(found: BenchmarkResult) -> list[str]:
+    measured = found.accuracy
     lines = [
-        f"{measured.pairs} pairs of {measured.prompts} prompts:"
+        f"{_count(measured.pairs, 'pair')} of {_count(measured.prompts, 'prompt')}:"
         f" accuracy {_share(measured.accuracy, measured.interval)}",
         f"ECE {measured.ece:.3f}, Brier {measured.brier:.3f}, log loss {measured.log_loss:.3f} nats",
     ]
@@ -39,15 +65,12 @@ def show_reward_accuracy(reward_model: str, data: Path, recipe: Recipe, output: 
         correlation = "" if measured.length_correlation is None else f", correlation {measured.length_correlation:+.2f}"
         lines.append(f"{measured.length_slope:+.4f} reward a token among answers to one prompt{correlation}")
     if found.too_long:
-        lines.append(f"{found.too_long} pair{'' if found.too_long == 1 else 's'} left out: longer than the context")
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
-    console.print(_table("Chosen answer", measured.by_length))
-    if measured.by_subset:
-        console.print(_table("Subset", measured.by_subset))
-    if output is not None:
-        write_json(output / RESULT, {**measured.model_dump(mode="json"), "too_long": found.too_long})
-        console.print(f"written to {output / RESULT}", highlight=False, soft_wrap=True)
+        lines.append(f"{_count(found.too_long, 'pair')} left out: longer than the context")
+    return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _table(name: str, shares: Mapping[str, PairShare]) -> Table:

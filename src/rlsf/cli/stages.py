@@ -152,8 +152,8 @@ def evaluate(
     Parameters
     ----------
     data:
-        The same as --eval-data; for a reward model, pairs in RewardBench's format (JSON lines with prompt, chosen,
-        rejected and, at will, subset).
+        The same as --eval-data; for a reward model, pairs in RewardBench's format (JSON lines, Parquet, CSV or a hub id
+        with prompt, chosen, rejected and, at will, subset).
     reward_model:
         Measure this reward model, a folder or a hub id, on the pairs of --data.
     """
@@ -165,9 +165,15 @@ def evaluate(
 
     folder, overrides = split_folder(folder_and_overrides)
     if reward_model is not None:
-        if folder is not None or options.model is not None or data is None:
+        if folder is not None or options.model is not None:
             raise InputError("a reward model is measured alone: say --reward-model FOLDER --data FILE.jsonl")
-        show_reward_accuracy(reward_model, Path(data), options.resolve(overrides), where.output)
+        if where.resume or workers != ExecutorOptions():
+            raise InputError("a reward model is measured at once, by this process: leave out --resume and workers")
+        recipe = options.measuring(data, overrides).resolve(overrides)
+        if where.dry_run:
+            print_recipe(recipe)
+        else:
+            show_reward_accuracy(reward_model, recipe, where.output)
         return
     if (folder is None) == (options.model is None):
         raise InputError("say what to measure: a run folder, or --model MODEL --data FILE")

@@ -21,6 +21,8 @@ from rlsf.evaluation.schema import Interval, ReliabilityPoint
 
 #: Names of the pairs whose chosen trace has fewer, as many, or more tokens than the rejected one.
 LENGTH_ORDERS: tuple[str, ...] = ("shorter", "equal", "longer")
+#: Groups of pairs by how much longer the chosen trace is.
+_DIFFERENCES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,15 @@ class PairShare(Section):
     """95 % percentile bootstrap over prompts."""
 
 
+class DifferenceShare(PairShare):
+    """Accuracy over the pairs whose chosen trace is longer by so many tokens; negative: shorter."""
+
+    least: int
+    """The least of length of the chosen trace less that of the rejected one, tokens."""
+    most: int
+    """The most of the same."""
+
+
 class RewardAccuracy(Section):
     """What is measured of a reward model; the docstring under each field is its definition."""
 
@@ -69,6 +80,9 @@ class RewardAccuracy(Section):
     by_length: dict[str, PairShare]
     """The accuracy where the chosen trace is shorter than the rejected one, as long, or longer; orders without a pair
     are left out."""
+    by_difference: tuple[DifferenceShare, ...]
+    """The accuracy by how much longer the chosen trace is, from the least on, in at most five groups of about as many
+    pairs each; pairs with the same difference share a group."""
     length_slope: float | None
     """Reward by length: the least-squares slope of the reward on the number of tokens among the traces of each prompt,
     sum (l - mean l) (r - mean r) / sum (l - mean l)^2 with means by prompt, reward a token; null where no prompt has
@@ -120,6 +134,7 @@ def reward_accuracy(
         brier=float(((1 - probability) ** 2).mean()),
         log_loss=float(np.logaddexp(0.0, -difference).mean()),
         by_length=_shares(pairs, right, orders, resamples, seed),
+        by_difference=_by_difference(pairs, right, lengths, resamples, seed),
         length_slope=slope,
         length_correlation=correlation,
         chosen_longer=float(lengths.mean()),
@@ -170,6 +185,22 @@ def _shares(
         )
         for name, inside in groups.items()
     }
+
+
+def _by_difference(
+    pairs: Sequence[ScoredPair], right: FloatArray, lengths: FloatArray, resamples: int, seed: int
+) -> tuple[DifferenceShare, ...]:
+    """The accuracy between quantiles of the difference of lengths."""
+    cuts = np.quantile(lengths, np.arange(1, _DIFFERENCES) / _DIFFERENCES, method="inverted_cdf")
+    place = np.searchsorted(np.unique(cuts), lengths)
+    groups = {str(number): place == number for number in np.unique(place)}
+    shares = _shares(pairs, right, groups, resamples, seed)
+    return tuple(
+        DifferenceShare(
+            least=int(lengths[groups[name]].min()), most=int(lengths[groups[name]].max()), **share.model_dump()
+        )
+        for name, share in shares.items()
+    )
 
 
 def _distinct_traces(pairs: Sequence[ScoredPair]) -> tuple[list[str], FloatArray, FloatArray]:

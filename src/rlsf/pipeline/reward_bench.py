@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from rlsf.errors import InputError
 from rlsf.evaluation.reward_accuracy import RewardAccuracy, reward_accuracy
+from rlsf.files import digest
 from rlsf.models import ModelConfig, context_length, has_chat_template, load_tokenizer
 from rlsf.models.reward_model import load_reward_model
 from rlsf.pipeline.reward_modelling import score_pairs
 from rlsf.prompts import Prompt, render
-from rlsf.prompts.config import RenderConfig
+from rlsf.prompts.config import PromptConfig, RenderConfig
 from rlsf.prompts.fields import Row, get_field
-from rlsf.prompts.files import json_rows
 from rlsf.prompts.rendering import encode_plain
+from rlsf.prompts.source import open_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,26 +33,38 @@ class BenchmarkResult:
 
 
 def evaluate_reward_model(
-    model: ModelConfig, data: Path, render_config: RenderConfig | None = None, *, resamples: int = 1000, seed: int = 0
+    model: ModelConfig,
+    data: PromptConfig | Path,
+    render_config: RenderConfig | None = None,
+    *,
+    bins: int = 10,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> BenchmarkResult:
     """Accuracy and calibration of a reward model on pairs of texts.
 
-    ``data`` holds JSON lines (or a JSON array) with ``prompt``, ``chosen``, ``rejected`` and, at will, ``subset`` and
-    ``id``. A prompt is rendered as a question to the policy is; the answer follows it, and the end-of-sequence token,
-    as in a trace that ended by itself. Raises ``InputError`` for a missing or empty text, with its line, and where no
-    pair fits the model's context.
+    ``data`` is any source of records (JSON lines, Parquet, CSV, a dataset on the hub) with ``prompt``, ``chosen``,
+    ``rejected`` and, at will, ``subset``; rows with the same prompt are pairs of one prompt, whatever their ids. A
+    prompt is rendered as a question to the policy is; the answer follows it, and the end-of-sequence token, as in a
+    trace that ended by itself. Raises ``InputError`` for a missing or empty text, with its line, and where there are
+    no pairs or none fits the model's context.
     """
+    source = data if isinstance(data, PromptConfig) else PromptConfig(path=str(data))
     tokenizer = load_tokenizer(model)
-    if not data.is_file():
-        raise InputError(f"no such file: {data}: give JSON lines with {', '.join(TEXTS)}")
-    pairs = [read_pair(row, tokenizer, render_config or RenderConfig()) for row in json_rows(data)]
+    pairs = [read_pair(row, tokenizer, render_config or RenderConfig()) for row in open_rows(source)()]
+    if not pairs:
+        raise InputError(f"{source.path}: no pairs in it: give rows with {', '.join(TEXTS)}")
     loaded = load_reward_model(model)
     context = context_length(loaded)
     fitting = [pair for pair in pairs if context is None or _length(pair) <= context]
     if not fitting:
-        raise InputError(f"{data}: none of {len(pairs)} pairs fits the reward model's context of {context} tokens")
+        raise InputError(
+            f"{source.path}: none of {len(pairs)} pairs fits the reward model's context of {context} tokens"
+        )
     scored = score_pairs(loaded, fitting)
-    return BenchmarkResult(reward_accuracy(scored, resamples=resamples, seed=seed), len(pairs) - len(fitting))
+    return BenchmarkResult(
+        reward_accuracy(scored, bins=bins, resamples=resamples, seed=seed), len(pairs) - len(fitting)
+    )
 
 
 def read_pair(row: Row, tokenizer: PreTrainedTokenizerBase, config: RenderConfig) -> dict[str, Any]:
@@ -63,7 +76,7 @@ def read_pair(row: Row, tokenizer: PreTrainedTokenizerBase, config: RenderConfig
     space = " " if plain and not prompt.text[-1:].isspace() else ""
     ends: list[Any] = [tokenizer.eos_token_id]
     return {
-        "prompt_id": str(row.record.get("id") or row.place),
+        "prompt_id": digest(texts["prompt"]),
         "prompt_ids": list(prompt.token_ids),
         "subset": str(row.record.get("subset") or ""),
         **{f"{side}_ids": [*encode_plain(space + texts[side].strip(), tokenizer), *ends] for side in TEXTS[1:]},
@@ -72,8 +85,12 @@ def read_pair(row: Row, tokenizer: PreTrainedTokenizerBase, config: RenderConfig
 
 def _text(row: Row, name: str) -> str:
     value = get_field(row, name)
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{row.place}: {name!r} is no text: give the text itself, not a list of messages")
+    if not isinstance(value, str):
+        raise InputError(
+            f"{row.place}: {name!r} is no text but {type(value).__name__}: give the text itself, not a list of messages"
+        )
+    if not value.strip():
+        raise InputError(f"{row.place}: {name!r} is empty: give its text, or leave the pair out")
     return value
 
 

@@ -68,6 +68,10 @@ def _figures(measured: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         if key in by_length
     ]
     rows += [
+        (f"chosen longer by {_range(group['least'], group['most'])} tokens ({group['pairs']} pairs)", *_share(group))
+        for group in measured.get("by_difference", ())
+    ]
+    rows += [
         ("expected calibration error", number(measured["ece"], 3), ""),
         ("Brier score", number(measured["brier"], 3), ""),
         ("chosen traces longer by, tokens", number(measured["chosen_longer"], 1, signed=True), ""),
@@ -75,6 +79,11 @@ def _figures(measured: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("correlation of reward and length there", number(measured["length_correlation"], 2, signed=True), ""),
     ]
     return rows + _length_bias(measured.get("length_bias"))
+
+
+def _range(least: int, most: int) -> str:
+    bounds = (number(bound, 0, signed=True) for bound in dict.fromkeys((least, most)))
+    return " to ".join(bounds)
 
 
 def _length_bias(measured: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
