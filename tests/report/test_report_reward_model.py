@@ -17,6 +17,7 @@ from rlsf.report.inputs import ReportInputs
 HOSTILE = "<script>alert('reward & punish')</script>"
 SHARE = {"pairs": 40, "accuracy": 0.625, "interval": [0.5, 0.75]}
 LENGTH_BIAS = {"balanced": SHARE, "length_accuracy": None, "limit_accuracy": SHARE, "longer_chosen": 0.8125}
+LENGTH_BIAS["trained_accuracy"] = SHARE | {"accuracy": 0.75}
 
 
 def measured() -> RewardAccuracy:
@@ -106,6 +107,7 @@ def test_length_bias_is_told_where_it_was_measured(inputs: ReportInputs) -> None
     assert added == {
         "mean of the accuracies where the chosen trace has fewer and more words, %": ["62.5", "50.0\N{EN DASH}75.0"],
         "a trace has the higher reward under the prompt that it obeys, %": ["62.5", "50.0\N{EN DASH}75.0"],
+        "the same where limits are broken by better and kept by worse traces alone, %": ["75.0", "50.0\N{EN DASH}75.0"],
         "pairs whose chosen trace has more words, %": ["81.2", ""],
     }, "one share that was not measured is left out"
 

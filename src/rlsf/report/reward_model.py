@@ -25,6 +25,14 @@ _ORDERS = {
     "longer": "where the chosen trace is longer",
 }
 
+#: Shares of what is measured of length bias, and what they are.
+_LENGTH_SHARES = {
+    "balanced": "mean of the accuracies where the chosen trace has fewer and more words",
+    "length_accuracy": "of two traces, the one that keeps a length limit has the higher reward",
+    "limit_accuracy": "a trace has the higher reward under the prompt that it obeys",
+    "trained_accuracy": "the same where limits are broken by better and kept by worse traces alone",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class RewardModelView:
@@ -90,12 +98,11 @@ def _length_bias(measured: Mapping[str, Any] | None) -> list[tuple[str, str, str
     """What length does to the rewards, where it was measured; lengths are in words."""
     if measured is None:
         return []
-    shares = (
-        ("balanced", "mean of the accuracies where the chosen trace has fewer and more words"),
-        ("length_accuracy", "of two traces, the one that keeps a length limit has the higher reward"),
-        ("limit_accuracy", "a trace has the higher reward under the prompt that it obeys"),
-    )
-    rows = [(f"{words}, %", *_share(measured[key])) for key, words in shares if measured[key] is not None]
+    rows = [
+        (f"{words}, %", *_share(measured[key]))
+        for key, words in _LENGTH_SHARES.items()
+        if measured.get(key) is not None
+    ]
     return [*rows, ("pairs whose chosen trace has more words, %", number(100 * measured["longer_chosen"], 1), "")]
 
 
