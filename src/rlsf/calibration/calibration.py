@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +18,9 @@ from rlsf.evaluation.config import Mode
 from rlsf.evaluation.groups import FloatArray
 from rlsf.files import write_json
 from rlsf.models.folder import CALIBRATION
+
+#: Sections of a recipe that a calibration may set for ``rlsf ask``: none that loads anything.
+AskingSection = Annotated[str, Field(pattern="^(render|answer|sampling)$")]
 
 
 class Figures(Section):
@@ -44,7 +47,7 @@ class Calibration(Section):
     """Traces of each question that the mode chose from."""
     aggregate: bool
     """Whether ``cot_decoding`` chose by summed confidence."""
-    asked: dict[Literal["render", "answer", "sampling"], dict[str, JsonValue]] | None = None
+    asked: dict[AskingSection, dict[str, JsonValue]] | None = None
     """How its questions were asked: keys of the recipe for the prompt, the answer's format and the bounds of a trace.
     None, in a file of an earlier version: not known, and not compared."""
     model: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ def make_calibration(
     model: str,
     fingerprint: str,
     made_from: Sequence[str] = (),
-    asked: Mapping[str, Mapping[str, Any]] | None = None,
+    asked: dict[str, dict[str, Any]] | None = None,
     bins: int = 10,
     seed: int = 0,
 ) -> Calibration:

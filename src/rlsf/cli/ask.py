@@ -98,10 +98,11 @@ def ask(
         A recipe file of your own (YAML); it may name a shipped recipe to build on.
     """
     question, overrides = split_question(question_and_overrides)
+    single = None
     if many == _MANY:
         if workers != _WORKERS:
             raise InputError("--executor, --workers and --ray-address are for --batch: one question is asked here")
-        question, choices = read_question(question), read_choice(one.choice)
+        single = read_question(question), read_choice(one.choice)
     elif question is not None or one != _ONE:
         raise InputError("--batch asks the questions of a file: leave out the question, --choice, --json, --show-guess")
 
@@ -109,8 +110,8 @@ def ask(
 
     layer = merge(RecipeOptions(model=model, prompts=many.batch).layer(), parse_overrides(overrides))
     said = AskingOptions(layer=layer, recipe=recipe, config=config, run=run, calibration=calibration, mode=mode)
-    if many == _MANY:
-        return _ask_one(said, question, choices, one)
+    if single is not None:
+        return _ask_one(said, *single, one)
     _ask_batch(said, many, workers)
     return 0
 
