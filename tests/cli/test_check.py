@@ -11,7 +11,9 @@ from rlsf.cli.app import execute
 from rlsf.demo import MODEL_DIR
 from rlsf.pipeline.cost import DialogueCost, RewardModelCost, Trial, estimate_cost, estimate_online_cost
 from rlsf.pipeline.dialogue_cost import estimate_dialogue_cost
+from rlsf.pipeline.learning_tokens import LearningTokens
 from rlsf.recipes import parse_overrides, resolve
+from rlsf.training.budget_config import BudgetConfig
 
 
 def check(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> str:
@@ -69,15 +71,19 @@ def test_cost_by_hand() -> None:
     asked = 3 * 40 + 2 * 10
     assert (cost.traces, cost.tokens) == (2 * asked, 30 * asked)
     assert cost.sampling_seconds == pytest.approx(0.5 * asked / 2)
-    # 80 pairs a round make 5 steps of 16; 80 pairs x 3 (forward and backward) + 80 (reference), 50 tokens a pair.
-    assert (cost.pairs, cost.optimiser_steps) == (3 * 80, 3 * 5)
-    assert cost.training_seconds == pytest.approx(3 * (3 * 80 + 80) * 50 * 0.001)
+    # 80 pairs a round, those of 8 prompts held out: 4 steps of 16.
+    # 64 pairs x 3 (forward and backward) + 64 (reference), 50 tokens a pair.
+    assert (cost.pairs, cost.optimiser_steps) == (3 * 80, 3 * 4)
+    assert cost.training_seconds == pytest.approx(3 * (3 * 64 + 64) * 50 * 0.001)
+    # Two traces of every prompt, and a greedy answer of each of the 8 before and after, 15 tokens each.
+    assert cost.learning == LearningTokens(3 * (30 * 40 + 2 * 8 * 15), 3 * 64 * 50)
 
 
 def test_measuring_alone_asks_once() -> None:
     trial = Trial(prompts=1, tokens=7, sampling_seconds=1.0, pairs=1, lengths=[9], forward_seconds=0.001)
     cost = estimate_cost(resolve("rlsf", None, {"model": {"path": str(MODEL_DIR)}}), 0, 10, trial)
     assert (cost.traces, cost.tokens, cost.pairs, cost.optimiser_steps) == (100, 70, 0, 0)
+    assert cost.learning == LearningTokens(0, 0)
     assert cost.training_seconds == 0
 
 
@@ -150,6 +156,8 @@ def test_online_cost_by_hand() -> None:
     assert cost.sampling_seconds == pytest.approx(0.5 * asked / 2 + 0.25 * probed)
     # Forward and backward: 20 steps of 20 and 3 of 8; the start's and the older policy's log-probabilities once.
     assert cost.training_seconds == pytest.approx((3 * (20 * 20 + 3 * 8) + 2 * 200) * 30 * 0.001)
+    # Completions, the warm-up's, two traces of held-out prompts and their probes; questions are measured, not learned.
+    assert cost.learning == LearningTokens(10 * (200 + 24) + 10 * (20 + 6 * 10), (20 * 20 + 3 * 8) * 30)
 
 
 def test_the_cost_of_a_reward_model_alone() -> None:
@@ -160,7 +168,8 @@ def test_the_cost_of_a_reward_model_alone() -> None:
     # Questions are asked once: no policy is there to measure again.
     assert (cost.traces, cost.tokens) == (2 * 50, 30 * 50)
     # 80 pairs and two comparisons of each, three quarters of them to learn from, twice, in batches of 8.
-    assert cost.reward_model == RewardModelCost(180, 46, pytest.approx(3 * 46 * 8 * 50 * 0.001))
+    assert cost.reward_model == RewardModelCost(180, 46, pytest.approx(3 * 2 * 180 * 50 * 0.001), 2 * 180 * 50)
+    assert cost.learning == LearningTokens(30 * 40, 2 * 180 * 50)
     assert (cost.pairs, cost.optimiser_steps, cost.training_seconds) == (240, 0, 0)
 
 
@@ -178,7 +187,8 @@ def test_a_reward_model_adds_traces_pairs_and_scores_to_an_online_run() -> None:
     cost = estimate_online_cost(recipe, recipe.online, 60, 10, rollouts, sampled)
     # Every prompt once and questions twice, 2 traces each; a probe at 0, 4, 8 and 10 of 10 steps.
     assert cost.traces == (2 * 10 + 60) * 2 + 4 * 10
-    assert cost.reward_model == RewardModelCost(120, 15, pytest.approx(3 * 15 * 8 * 20 * 0.01))
+    assert cost.reward_model == RewardModelCost(120, 15, pytest.approx(3 * 15 * 8 * 20 * 0.01), 120 * 20)
+    assert cost.learning == LearningTokens(10 * 200 + 20 * 60 + 10 * 4 * 10, 200 * 30 + 120 * 20)
     # Forward and backward of 10 steps of 20 completions, and a score of each.
     assert cost.training_seconds == pytest.approx((3 + 1) * 10 * 20 * 30 * 0.001)
 
@@ -209,6 +219,79 @@ def test_the_cost_of_dialogues() -> None:
     assert (cost.pairs, cost.optimiser_steps) == (0, 2 * 10)
     # Later turns see one answer, and are read with it: 40 rows, and 40 of twice the length, 30 tokens each.
     assert cost.training_seconds == pytest.approx(2 * 3 * 10 * 8 * 1.5 * 30 * 0.001)
+    # Attempts, five traces of held-out prompts, and two turns of each before and after.
+    assert cost.learning == LearningTokens(10 * attempts + 2 * 8 * (100 + 2 * 2 * 10), 2 * 80 * 45)
+
+
+def test_what_a_budget_allows() -> None:
+    assert LearningTokens(8000, 900).beside(BudgetConfig(generated_tokens=2000)) == (
+        "8,000 generated tokens, of which budget.generated_tokens=2000 allows 25%, and 900 training tokens"
+        " (no budget.training_tokens)"
+    )
+    assert LearningTokens(8000, 900).beside(BudgetConfig(generated_tokens=8000, training_tokens=899)) == (
+        "8,000 generated tokens (within budget.generated_tokens=8000) and 900 training tokens, of which"
+        " budget.training_tokens=899 allows 99%"
+    )
+
+
+def test_the_budget_is_told_beside_what_learning_takes(
+    demo_data: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ("--prompts", demo_data[0], "--eval-data", demo_data[1], "--examples", "0", "--training.rounds", "1")
+    caps = ("--budget.generated-tokens", "1000000", "--budget.training-tokens", "100")
+    shown = check(capsys, monkeypatch, *data, *caps)
+    ((tokens, share),) = re.findall(
+        r"^learning alone: about [\d,]+ generated tokens \(within budget.generated_tokens=1000000\) and"
+        r" ([\d,]+) training tokens, of which budget.training_tokens=100 allows (\d+)%$",
+        shown,
+        re.MULTILINE,
+    )
+    assert int(share) == 100 * 100 // int(tokens.replace(",", ""))
+    assert "learning alone" not in check(capsys, monkeypatch, "--eval-data", demo_data[1], "--examples", "0")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            ("--answer.format", "boxed", "--examples", "1"),
+            "no trace has an answer in the format answer.format=boxed: look at the traces above, then choose the",
+        ),
+        (
+            ("--answer.format", "boxed", "--examples", "0"),
+            "answer.format=boxed: look at some with --examples 3, then choose the format",
+        ),
+        (
+            ("--answer.format", "boxed", "--sampling.max-new-tokens", "4", "--examples", "0"),
+            "answer.format=boxed, and 48 of 48 were cut at sampling.max_new_tokens=4: raise it",
+        ),
+        (
+            ("--sampling.max-new-tokens", "5", "--examples", "0"),
+            r"[34]\d of 48 traces are cut at sampling.max_new_tokens=5 before they end: raise it",
+        ),
+    ],
+)
+def test_traces_without_an_answer_or_an_end_are_warned_of(
+    demo_data: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    settings: tuple[str, ...],
+    said: str,
+) -> None:
+    shown = check(capsys, monkeypatch, "--eval-data", demo_data[1], *settings)
+    warned = re.findall(r"^warning: (.*)$", shown, re.MULTILINE)
+    assert len(warned) == 1
+    assert re.search(said, warned[0])
+
+
+def test_answers_that_a_warm_up_will_teach_are_not_expected(
+    demo_data: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ("--prompts", demo_data[1], "--eval-data", demo_data[1], "--examples", "0", "--answer.format", "tag")
+    teaching = ("--online.warm_up.steps", "2", "--online.device-batch-size", "12")
+    shown = check(capsys, monkeypatch, "--recipe", "rlcr", *data, *ONLINE, *teaching)
+    assert shown.count("warning: no trace has an answer") == 1
+    assert "online.warm_up.steps=2 is there to teach it, which is not tried here" in shown
 
 
 FEW = ("--sampling.max_new_tokens", "48", "--examples", "1")
@@ -225,7 +308,10 @@ RM_SIZES = ("--online.prompts_per_step", "2", "--online.max_completion_length", 
         (
             "rise-introspection",
             ("--introspection.feedback", "{question}"),
-            (r"\d+ dialogues of at most \d+ attempts with [\d,]+ tokens", r"at most \d+ examples and \d+ optimiser"),
+            (
+                r"\d+ dialogues of at most about \d+ attempts with [\d,]+ tokens",
+                r"at most about \d+ examples and \d+ optimiser",
+            ),
             "pairs",
         ),
     ],

@@ -59,6 +59,10 @@ def show(found: Preview, console: Console) -> None:
     for warning in found.warnings:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
     console.print(_cost(found.cost), highlight=False, soft_wrap=True)
+    if found.cost.prompts:
+        bound = "at most about" if found.cost.dialogues else "about"
+        learning = found.cost.learning.beside(found.recipe.budget)
+        console.print(f"learning alone: {bound} {learning}", highlight=False, soft_wrap=True)
 
 
 def _gold(answer: str | None, limit: int = 40) -> str:
@@ -113,10 +117,10 @@ def _learning(cost: Cost) -> list[str]:
         )
     if dialogues is not None:
         parts.append(
-            f"{dialogues.dialogues:,} dialogues of at most {dialogues.attempts:,} attempts with {dialogues.tokens:,}"
-            f" tokens in about {_duration(dialogues.sampling_seconds)}"
+            f"{dialogues.dialogues:,} dialogues of at most about {dialogues.attempts:,} attempts with"
+            f" {dialogues.tokens:,} tokens in about {_duration(dialogues.sampling_seconds)}"
         )
-        parts.append(f"at most {dialogues.examples:,} examples and {_steps(cost)}")
+        parts.append(f"at most about {dialogues.examples:,} examples and {_steps(cost)}")
     elif cost.completions:
         parts.append(
             f"{cost.completions:,} completions of {cost.completion_tokens:,} tokens to learn from in about"

@@ -11,7 +11,9 @@ from rlsf.models.config import ModelConfig
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.dialogues import Asker, dialogue_asker
 from rlsf.pipeline.sampling import read_traces, sample_stage
+from rlsf.pipeline.waves import most_tokens
 from rlsf.prompts.prompt import Prompt
+from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.config import SamplingConfig
 from rlsf.sampling.randomness import derived_seed
 from rlsf.traces import Trace
@@ -24,6 +26,13 @@ def acceptance_config(run: Run) -> AcceptanceConfig:
     """The section ``acceptance``, which this run has."""
     assert run.recipe.acceptance is not None
     return run.recipe.acceptance
+
+
+def most_of_attempts(recipe: Recipe) -> int:
+    """The most tokens that all attempts at a prompt, and the votes on its answer, can have."""
+    config = recipe.acceptance
+    assert config is not None
+    return most_tokens(recipe, recipe.sampling, traces=config.rounds + (0 if config.labels == "gold" else config.votes))
 
 
 def attempt_sampling(run: Run, attempts: int) -> SamplingConfig:

@@ -64,8 +64,13 @@ def allowance(run: Run, part: str, done: Iterable[Path] = ()) -> Allowance:
 
     The first p of P parts may take p/P of a cap together: what one leaves, the next may use.
     """
-    budget, order = run.recipe.budget, parts(run.recipe)
-    place, spent = order.index(part), spent_before(run, part, done)
+    return allowance_after(run.recipe, part, spent_before(run, part, done))
+
+
+def allowance_after(recipe: Recipe, part: str, spent: Spent) -> Allowance:
+    """The same once the parts before it, and what is done of itself, have spent so much."""
+    budget, order = recipe.budget, parts(recipe)
+    place = order.index(part)
 
     def left(cap: int | None, taken: int) -> int | None:
         return None if cap is None else max(0, cap * (place + 1) // len(order) - taken)
@@ -78,12 +83,13 @@ def allowance(run: Run, part: str, done: Iterable[Path] = ()) -> Allowance:
     )
 
 
-def with_probes(run: Run, allowed: Allowance, prompts: int, turns: int = 1) -> Allowance:
+def with_probes(recipe: Recipe, allowed: Allowance, prompts: int, turns: int = 1) -> Allowance:
     """The allowance of a training that is probed on so many prompts."""
-    return replace(allowed, probe_tokens=prompts * turns * most_tokens(run.recipe, run.recipe.sampling, traces=1))
+    return replace(allowed, probe_tokens=prompts * turns * most_tokens(recipe, recipe.sampling, traces=1))
 
 
-def less_probes(run: Run, allowed: Allowance, turns: int = 1) -> Allowance:
-    """What sampling may take of an allowance so that there is enough left for the probes of the training after it."""
-    prompts = held_out_count(run.recipe.selection, len(run.prompts))
-    return allowed.less(PROBES_LEFT_FOR * with_probes(run, allowed, prompts, turns).probe_tokens)
+def less_probes(recipe: Recipe, allowed: Allowance, prompts: int, turns: int = 1) -> Allowance:
+    """What sampling may take of an allowance so that there is enough left for the probes of the training after it, on
+    those of ``prompts`` that are held out."""
+    held_out = held_out_count(recipe.selection, prompts)
+    return allowed.less(PROBES_LEFT_FOR * with_probes(recipe, allowed, held_out, turns).probe_tokens)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlsf.pipeline.evaluation import evaluation_sampling
+from rlsf.pipeline.learning_tokens import LearningTokens, probe_answers
 from rlsf.pipeline.probe import held_out_count
 from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.pool import worker_count_for
@@ -39,6 +40,11 @@ class Trial:
     judging_seconds: float = 0.0
     """Of judging all traces, where the recipe has a judge."""
 
+    @property
+    def mean_length(self) -> float:
+        """Tokens of a trace with its prompt."""
+        return sum(self.lengths) / len(self.lengths)
+
 
 @dataclass(frozen=True, slots=True)
 class RewardModelCost:
@@ -47,6 +53,8 @@ class RewardModelCost:
     pairs: int
     optimiser_steps: int
     seconds: float
+    tokens: int
+    """Of both sides of every pair, each time that it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,8 @@ class Cost:
     pairs: int
     optimiser_steps: int
     training_seconds: float
+    learning: LearningTokens
+    """What all of it takes of a budget; measuring takes none."""
     completions: int = 0
     """Sampled while training online; ``tokens`` and ``sampling_seconds`` leave them out."""
     completion_tokens: int = 0
@@ -92,23 +102,31 @@ def estimate_cost(recipe: Recipe, prompts: int, questions: int, trial: Trial) ->
     # A reward model alone leaves no policy to measure again, and is trained once.
     rounds = 1 if reward_model else training.rounds
     asked = rounds * prompts + (1 if reward_model or not prompts else 2) * questions_in_full(recipe, questions)
+    held_out = 0 if reward_model else held_out_count(training.selection, prompts)
     pairs = _pairs(recipe, prompts, trial)
-    steps = 0 if reward_model or not pairs else training.optimiser_steps(pairs)
-    # The reference policy reads every pair once.
-    passes = 0 if reward_model else FORWARD_AND_BACKWARD * steps * training.batch_size + pairs
+    learned = 0 if reward_model else _pairs(recipe, prompts - held_out, trial)
+    steps = training.optimiser_steps(learned) if learned else 0
+    read = training.rows_read(learned)
     workers = worker_count_for(recipe.model, recipe.sampling.workers)
+    of_prompt = trial.tokens / trial.prompts
+    probed = probe_answers(training.selection, steps, held_out) / recipe.sampling.branches
     return Cost(
         prompts=prompts,
         questions=questions,
         traces=round(asked * recipe.sampling.branches),
-        tokens=round(trial.tokens / trial.prompts * asked),
+        tokens=round(of_prompt * asked),
         sampling_seconds=trial.sampling_seconds / trial.prompts * asked / workers,
         workers=workers,
         pairs=rounds * pairs,
         optimiser_steps=rounds * steps,
-        training_seconds=rounds * passes * _pair_seconds(trial),
+        # The reference policy reads every pair once.
+        training_seconds=rounds * (FORWARD_AND_BACKWARD * read + learned) * _pair_seconds(trial),
         judging_seconds=trial.judging_seconds / trial.prompts * rounds * prompts / workers,
         reward_model=reward_model,
+        learning=LearningTokens.about(
+            rounds * of_prompt * (prompts + probed),
+            reward_model.tokens if reward_model else rounds * read * 2 * trial.mean_length,
+        ),
     )
 
 
@@ -123,9 +141,9 @@ def reward_model_cost(recipe: Recipe, prompts: int, trial: Trial) -> RewardModel
     if config is None or not prompts:
         return None
     pairs = round((1 - config.held_out) * _pairs(recipe, prompts, trial))
-    steps = config.optimiser_steps(pairs) if pairs else 0
-    seconds = FORWARD_AND_BACKWARD * steps * config.batch_size * _pair_seconds(trial)
-    return RewardModelCost(pairs, steps, seconds)
+    steps, read = config.optimiser_steps(pairs) if pairs else 0, config.rows_read(pairs)
+    seconds = FORWARD_AND_BACKWARD * read * _pair_seconds(trial)
+    return RewardModelCost(pairs, steps, seconds, round(read * 2 * trial.mean_length))
 
 
 def _pairs(recipe: Recipe, prompts: int, trial: Trial) -> int:
@@ -139,7 +157,7 @@ def _pair_seconds(trial: Trial) -> float:
 
 def row_seconds(trial: Trial) -> float:
     """Seconds of reading one trace with its prompt."""
-    return sum(trial.lengths) / len(trial.lengths) * trial.forward_seconds
+    return trial.mean_length * trial.forward_seconds
 
 
 def estimate_online_cost(
@@ -148,11 +166,11 @@ def estimate_online_cost(
     """A whole run that learns online, at the rates of ``rollouts`` and, for what is measured, ``measuring``."""
     held_out = held_out_count(online.guard, prompts)
     steps = online.optimiser_steps(prompts - held_out)
-    probes = 1 + math.ceil(steps / online.guard.every) if held_out else 0
     # A probe samples one trace a prompt, with one process.
+    probed = probe_answers(online.guard, steps, held_out)
     # A reward model learns from traces of every prompt, which serve the guard as well.
-    asked = 2 * questions_in_full(recipe, questions) + (held_out if recipe.reward_model is None else prompts)
-    probed = probes * held_out
+    learned_from = held_out if recipe.reward_model is None else prompts
+    asked = 2 * questions_in_full(recipe, questions) + learned_from
     completions = math.ceil(steps / online.num_iterations) * online.completions_per_step
     tokens, seconds = rollouts.tokens / rollouts.prompts, rollouts.sampling_seconds / rollouts.prompts
     taught = online.warm_up.prompts * online.warm_up.completions
@@ -163,13 +181,13 @@ def estimate_online_cost(
     read += online.rewards.reward_model is not None
     trained = steps * online.completions_per_step + online.warm_up.steps * online.warm_up.batch_size
     workers = worker_count_for(recipe.model, recipe.sampling.workers)
-    one = measuring.sampling_seconds / measuring.prompts
-    branches = recipe.sampling.branches
+    one, of_prompt = measuring.sampling_seconds / measuring.prompts, measuring.tokens / measuring.prompts
+    branches, reward_model = recipe.sampling.branches, reward_model_cost(recipe, prompts, measuring)
     return Cost(
         prompts=prompts,
         questions=questions,
         traces=round(asked * branches) + probed,
-        tokens=round(measuring.tokens / measuring.prompts * (asked + probed / branches)),
+        tokens=round(of_prompt * (asked + probed / branches)),
         sampling_seconds=one * (asked / workers + probed / branches),
         workers=workers,
         pairs=0,
@@ -183,7 +201,11 @@ def estimate_online_cost(
         / measuring.prompts
         * (prompts if recipe.reward_model else 0)
         / workers,
-        reward_model=reward_model_cost(recipe, prompts, measuring),
+        reward_model=reward_model,
+        learning=LearningTokens.about(
+            tokens * sampled + of_prompt * (learned_from + probed / branches),
+            trained * rollouts.mean_length + (reward_model.tokens if reward_model else 0),
+        ),
     )
 
 

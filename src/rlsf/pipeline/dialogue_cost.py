@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from rlsf.introspection.config import IntrospectionConfig
 from rlsf.pipeline.cost import FORWARD_AND_BACKWARD, Cost, DialogueCost, Trial, questions_in_full, row_seconds
+from rlsf.pipeline.dialogue_probe import turns_of_probe
+from rlsf.pipeline.learning_tokens import LearningTokens, probe_answers
 from rlsf.pipeline.probe import held_out_count
 from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.pool import worker_count_for
@@ -34,26 +36,36 @@ def estimate_dialogue_cost(
     examples = round(dialogues * of_one)
     longer = (one * (1 + min(turn, introspection.window)) for turn, one in enumerate(learned[1:], 1))
     mean_rows = (learned[0] + going_on * sum(longer)) / of_one
-    steps = training.optimiser_steps(examples) if examples else 0
+    steps, read = training.optimiser_steps(examples) if examples else 0, training.rows_read(examples) * mean_rows
     asked = 2 * questions_in_full(recipe, questions) + rounds * kept_out
     turns = 2 * questions * introspection.turns if "turns" in recipe.evaluation.modes else 0
-    one = introspection.samples[0] * first.prompts  # attempts that were tried
+    tried = introspection.samples[0] * first.prompts
+    one = first.tokens / tried
+    of_question = measuring.tokens / measuring.prompts
+    of_probe = introspection.samples[0] * one if introspection.reward == "majority" else of_question
+    probed = probe_answers(training.selection, steps, kept_out) * turns_of_probe(introspection)
     return Cost(
         prompts=prompts,
         questions=questions,
         traces=round(asked * recipe.sampling.branches) + turns,
-        tokens=round(measuring.tokens / measuring.prompts * asked + first.tokens / one * turns),
-        sampling_seconds=(measuring.sampling_seconds / measuring.prompts * asked + first.sampling_seconds / one * turns)
+        tokens=round(of_question * asked + one * turns),
+        sampling_seconds=(
+            measuring.sampling_seconds / measuring.prompts * asked + first.sampling_seconds / tried * turns
+        )
         / workers,
         workers=workers,
         pairs=0,
         optimiser_steps=rounds * steps,
-        training_seconds=rounds * FORWARD_AND_BACKWARD * steps * training.batch_size * mean_rows * row_seconds(first),
+        training_seconds=rounds * FORWARD_AND_BACKWARD * read * row_seconds(first),
         dialogues=DialogueCost(
             dialogues=rounds * dialogues,
             attempts=rounds * round(dialogues * attempts),
-            tokens=round(rounds * dialogues * attempts * first.tokens / one),
-            sampling_seconds=rounds * dialogues * attempts * first.sampling_seconds / one / workers,
+            tokens=round(rounds * dialogues * attempts * one),
+            sampling_seconds=rounds * dialogues * attempts * first.sampling_seconds / tried / workers,
             examples=rounds * examples,
+        ),
+        learning=LearningTokens.about(
+            rounds * (dialogues * attempts * one + kept_out * of_probe + probed * one),
+            rounds * read * first.mean_length,
         ),
     )

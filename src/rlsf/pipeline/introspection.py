@@ -123,7 +123,7 @@ def train_on_examples(run: Run, round_: int) -> TrainingResult:
             record=lambda event: run.metrics.record({**event, "round": round_}),
             resume=True,
             progress=by_difference(advance),
-            allowance=with_probes(run, allowed, len(targets), turns_of_probe(run)),
+            allowance=with_probes(recipe, allowed, len(targets), turns_of_probe(introspection_config(run))),
         )
 
 

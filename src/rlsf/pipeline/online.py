@@ -19,6 +19,7 @@ from rlsf.pipeline.sampling import read_traces, sample_stage
 from rlsf.pipeline.training import by_difference
 from rlsf.prompts import prompts_digest, render
 from rlsf.prompts.prompt import Prompt
+from rlsf.recipes.recipe import Recipe
 from rlsf.sampling.randomness import derived_seed
 from rlsf.training.spending import COUNTS, UNCAPPED, Allowance
 
@@ -95,12 +96,20 @@ def train_on_rewards(run: Run, round_: int) -> TrainingResult:
 def _allowed(run: Run, prompts: int) -> Allowance:
     """What training may take, with probes on so many prompts, after what was sampled for them."""
     sampled = [] if run.recipe.reward_model is not None else [run.folder.traces(1)]
-    return with_probes(run, allowance(run, ONLINE, sampled), prompts)
+    return with_probes(run.recipe, allowance(run, ONLINE, sampled), prompts)
 
 
 def step_tokens(online: OnlineConfig) -> int:
     """The most tokens that a step samples."""
     return online.completions_per_step * online.steps_per_rollout * online.max_completion_length
+
+
+def of_guard(recipe: Recipe, allowed: Allowance, held_out: int) -> Allowance:
+    """What sampling held-out prompts for the guard may take, so that enough stays for a first step and the probes
+    before and after it."""
+    assert recipe.online is not None
+    probes = 2 * with_probes(recipe, UNCAPPED, held_out).probe_tokens
+    return allowed.less(step_tokens(recipe.online) + probes).half()
 
 
 def online_config(run: Run) -> OnlineConfig:
@@ -139,9 +148,7 @@ def probe_targets(run: Run, prompt_ids: Sequence[str]) -> dict[str, str]:
     prompts = [prompt for prompt in run.prompts if prompt.id in set(prompt_ids)]
     folder, seed = run.folder.traces(1), derived_seed(run.recipe.seed, "sample", 1)
     if run.recipe.reward_model is None:  # its pairs come from traces of every prompt, sampled already
-        # Enough stays for a first step and the probes before and after it.
-        least = step_tokens(online_config(run)) + 2 * with_probes(run, UNCAPPED, len(prompts)).probe_tokens
-        allowed = allowance(run, ONLINE).less(least).half()
+        allowed = of_guard(run.recipe, allowance(run, ONLINE), len(prompts))
         title, model, sampling = "sample for the guard", run.start_config(), run.recipe.sampling
         sample_stage(run, title, model, prompts, folder, seed, sampling, allowed=allowed)
     held = (traces for traces in read_traces(folder) if traces[0].prompt_id in set(prompt_ids))

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from rlsf.confidence import get_signal
 from rlsf.errors import InputError
+from rlsf.judging.words import Verdicts
 from rlsf.models import configured_context_length, load_model_config, resolve_device
 from rlsf.models.vllm_config import require_vllm
 from rlsf.pipeline.context import Run
+from rlsf.pipeline.least_budget import require_a_beginning
 from rlsf.pipeline.probe import held_out_count
 from rlsf.pipeline.rescored import signals_of
 from rlsf.pipeline.served import require_servable
@@ -30,6 +32,7 @@ def preflight(run: Run, *, learns: bool = True, trains: bool = False) -> None:
     require_usable(run.recipe, itertools.chain(run.prompts if learns else (), run.questions), run.tokenizer)
     if learns:
         require_a_batch(run.recipe, len(run.prompts))
+        require_a_beginning(run.recipe, len(run.prompts))
     if learns and run.learned_questions:
         run.progress.warn(
             f"{run.learned_questions} of {len(run.questions)} evaluation questions are among the prompts to learn from:"
@@ -58,6 +61,8 @@ def require_usable(recipe: Recipe, prompts: Iterable[Prompt], tokenizer: PreTrai
     for signal in signals_of(recipe):
         get_signal(signal)
     resolve_device(recipe.model.device)
+    if recipe.judge is not None:
+        Verdicts.of(tokenizer, recipe.judge.true_word, recipe.judge.false_word)
     if recipe.model.engine == "vllm":
         require_vllm()
     context = configured_context_length(load_model_config(recipe.model))

@@ -14,6 +14,8 @@ from rlsf.pipeline.context import prompts_to_learn_from
 from rlsf.pipeline.cost import Cost, estimate_cost, estimate_online_cost
 from rlsf.pipeline.dialogue_cost import estimate_dialogue_cost
 from rlsf.pipeline.dialogues import turn_sampling
+from rlsf.pipeline.least_budget import require_a_beginning
+from rlsf.pipeline.missing_answers import warnings_of_answers
 from rlsf.pipeline.preflight import require_a_batch, require_usable
 from rlsf.pipeline.tried import Tried, try_prompts, warnings_of
 from rlsf.pipeline.trying import LIMIT, TIMED, Example, Trying, examples_of
@@ -56,6 +58,7 @@ def preview(recipe: Recipe, examples: int) -> Preview:
     require_usable(recipe, [*prompts, *questions], tokenizer)
     if prompts:
         require_a_batch(recipe, len(prompts))
+        require_a_beginning(recipe, len(prompts))
     trying = Trying(recipe, TransformersEngine(load_model(recipe.model), tokenizer), prompts, questions, examples)
     if recipe.online is not None and prompts:
         return _preview_online(trying, recipe.online)
@@ -70,7 +73,10 @@ def preview(recipe: Recipe, examples: int) -> Preview:
         examples=trying.shown(tried, ranked),
         cost=estimate_cost(recipe, learned_from, len(questions), trying.trial_of_pairs(tried, ranked)),
         tried=[tried],
-        warnings=[] if recipe.acceptance is None else [NOT_COUNTED],
+        warnings=[
+            *([] if recipe.acceptance is None else [NOT_COUNTED]),
+            *warnings_of_answers(recipe, [tried], shown=bool(examples)),
+        ],
     )
 
 
@@ -98,7 +104,10 @@ def _preview_online(trying: Trying, online: OnlineConfig) -> Preview:
         examples=[*examples_of(rollouts, trying.by_signal(rollouts), examples), *shown],
         cost=estimate_online_cost(recipe, online, *sizes, completions, trial),
         tried=[rollouts, sampled],
-        warnings=warnings_of(recipe, online, rollouts, engine),
+        warnings=[
+            *warnings_of(recipe, online, rollouts, engine),
+            *warnings_of_answers(recipe, [rollouts, sampled], shown=bool(examples)),
+        ],
     )
 
 
@@ -118,6 +127,7 @@ def _preview_dialogues(trying: Trying, introspection: IntrospectionConfig) -> Pr
         examples=[*examples_of(first, trying.by_signal(first), examples), *shown],
         cost=estimate_dialogue_cost(recipe, introspection, *sizes, *trials),
         tried=[first, measured],
+        warnings=warnings_of_answers(recipe, [first, measured], shown=bool(examples)),
     )
 
 

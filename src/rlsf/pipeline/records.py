@@ -14,14 +14,14 @@ from rlsf.answers.equivalence import Grader
 from rlsf.answers.voting import majority
 from rlsf.files import atomic_path, digest
 from rlsf.models import model_fingerprint
-from rlsf.pipeline.attempts import acceptance_config, attempt_sampling, try_again
+from rlsf.pipeline.attempts import acceptance_config, attempt_sampling, most_of_attempts, try_again
 from rlsf.pipeline.budgeting import ACCEPTANCE, allowance
 from rlsf.pipeline.context import Run
 from rlsf.pipeline.judged import AttemptReader, confidence_scores
 from rlsf.pipeline.manifest import Manifest, finished
 from rlsf.pipeline.sampling import read_traces, require_answers, sample_stage
 from rlsf.pipeline.spent import of_stages
-from rlsf.pipeline.waves import Waves, most_tokens
+from rlsf.pipeline.waves import Waves
 from rlsf.prompts.prompt import Prompt
 from rlsf.sampling.randomness import derived_seed
 from rlsf.traces import Trace
@@ -100,9 +100,7 @@ def _attempted(run: Run, grader: Grader) -> tuple[References, dict[str, list[Tra
 
     Under a cap prompts are taken in their order, as long as the most votes and attempts of the next one fit.
     """
-    config, allowed = acceptance_config(run), allowance(run, ACCEPTANCE)
-    votes = 0 if config.labels == "gold" else config.votes
-    most = most_tokens(run.recipe, run.recipe.sampling, traces=config.rounds + votes)
+    allowed, most = allowance(run, ACCEPTANCE), most_of_attempts(run.recipe)
     allowed.require("generated_tokens", most, "the attempts at the first prompt")
     waves, folder = Waves(len(run.prompts), allowed.generated_tokens, most), run.folder.traces(1)
     answers: dict[str, str | None] = {}

@@ -97,7 +97,7 @@ def _allowed(run: Run, round_: int) -> Allowance:
     """What a round may sample: all but what the probes of its training need."""
     if run.recipe.reward_model is not None:
         return allowance(run, REWARD_MODEL)
-    return less_probes(run, allowance(run, part_of_round(round_)))
+    return less_probes(run.recipe, allowance(run, part_of_round(round_)), len(run.prompts))
 
 
 def evaluate_all(run: Run) -> dict[str, Any]:

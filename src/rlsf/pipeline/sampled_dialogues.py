@@ -18,9 +18,9 @@ from rlsf.introspection.attempts import (
 )
 from rlsf.introspection.config import IntrospectionConfig
 from rlsf.pipeline.attempt_rewards import rewarder
-from rlsf.pipeline.budgeting import allowance, less_probes, part_of_round
+from rlsf.pipeline.budgeting import allowance, part_of_round
 from rlsf.pipeline.context import Run
-from rlsf.pipeline.dialogue_probe import turns_of_probe
+from rlsf.pipeline.dialogue_probe import of_dialogues
 from rlsf.pipeline.dialogues import asker, introspection_config, most_of_dialogue, turn_sampling
 from rlsf.pipeline.sampling import read_traces, require_answers, sample_stage
 from rlsf.pipeline.spent import of_stages
@@ -78,7 +78,7 @@ def sample_dialogues(run: Run, round_: int, prompts: Sequence[Prompt]) -> Sample
     Raises ``InputError`` where not even one fits, and where no first attempt has an answer.
     """
     folder, most = run.folder.traces(round_), most_of_dialogue(run.recipe)
-    allowed = less_probes(run, allowance(run, part_of_round(round_), [folder / "probe"]), turns_of_probe(run))
+    allowed = of_dialogues(run.recipe, allowance(run, part_of_round(round_), [folder / "probe"]), len(run.prompts))
     allowed.require("generated_tokens", most, "the first dialogue")
     waves, found = Waves(len(prompts), allowed.generated_tokens, most), SampledDialogues()
     for number, wave in enumerate(waves, 1):

@@ -17,6 +17,7 @@ from rlsf.models.config import ModelConfig
 from rlsf.pipeline.answering import CountingEngine, find_answers
 from rlsf.pipeline.context import Run, sampling_inputs
 from rlsf.pipeline.manifest import Manifest, finished
+from rlsf.pipeline.missing_answers import no_answer
 from rlsf.pipeline.rescored import is_rescored, measuring_engine_for
 from rlsf.pipeline.shards import ShardCounts, cut_prompts, finished_shards, shard_path, shard_paths
 from rlsf.pipeline.waves import Waves, most_tokens
@@ -97,19 +98,18 @@ def sample_stage(
 
 def require_answers(run: Run, title: str, sampled: Manifest) -> None:
     """Raise ``InputError`` where not one trace has an answer: there is nothing to learn from or to measure."""
-    if sampled.counts["without_answer"] == sampled.counts["traces"]:
-        online = run.recipe.online
-        remedy = "look at some with `rlsf check`, then choose the format that they end with"
-        if online is not None and run.folder.warm_policy.exists():
-            remedy = (
-                f"online.warm_up.steps={online.warm_up.steps} did not teach it: raise that number, or"
-                " online.warm_up.learning_rate"
-            )
-        elif online is not None and (online.rewards.brier_calibration or online.rewards.self_verification):
-            remedy += ", or teach the form with online.warm_up.steps"
-        raise InputError(
-            f"{title}: no trace has an answer in the format answer.format={run.recipe.answer.format}: {remedy}"
+    counts, recipe = sampled.counts, run.recipe
+    if counts["without_answer"] < counts["traces"]:
+        return
+    limit = "sampling.max_new_tokens", recipe.sampling.max_new_tokens
+    look = "look at some with `rlsf check`"
+    said = no_answer(recipe, look, cut=counts["truncated"], traces=counts["traces"], limit=limit)
+    if recipe.online is not None and run.folder.warm_policy.exists():
+        said = (
+            f"no trace has an answer in the format answer.format={recipe.answer.format}: online.warm_up.steps="
+            f"{recipe.online.warm_up.steps} did not teach it: raise that number, or online.warm_up.learning_rate"
         )
+    raise InputError(f"{title}: {said}")
 
 
 def make_shard(task: ShardTask) -> ShardCounts:

@@ -85,7 +85,7 @@ def train_on_pairs(run: Run, round_: int) -> TrainingResult:
             resume=True,
             progress=by_difference(advance),
             allowance=with_probes(
-                run, allowance(run, part_of_round(round_), [run.folder.traces(round_)]), len(targets)
+                recipe, allowance(run, part_of_round(round_), [run.folder.traces(round_)]), len(targets)
             ),
         )
 

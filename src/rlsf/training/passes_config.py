@@ -41,6 +41,11 @@ class PassesSection(Section):
         """Optimiser steps over so many examples, the trainer options aside."""
         return self.max_steps or math.ceil(self.epochs * math.ceil(examples / self.batch_size))
 
+    def rows_read(self, examples: int) -> float:
+        """How many examples all optimiser steps over so many read, each time anew."""
+        per_pass = math.ceil(examples / self.batch_size)
+        return self.optimiser_steps(examples) * examples / per_pass if examples else 0.0
+
     @model_validator(mode="after")
     def _batches_divide(self) -> Self:
         if self.device_batch_size is not None and self.batch_size % self.device_batch_size:
