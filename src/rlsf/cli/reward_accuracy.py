@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from rlsf.pipeline.reward_bench import BenchmarkResult
 
 RESULT = "reward_evaluation.json"
+#: Shares of what is measured of length bias, in few words.
+_LENGTH = {
+    "balanced": "shorter and longer alike",
+    "length_accuracy": "answer that keeps a limit",
+    "limit_accuracy": "limit that an answer keeps",
+    "trained_accuracy": "the same, as in training",
+}
 
 
 def show_reward_accuracy(reward_model: str, recipe: Recipe, output: Path | None) -> None:
@@ -37,6 +44,7 @@ def show_reward_accuracy(reward_model: str, recipe: Recipe, output: Path | None)
         recipe.model.model_copy(update={"path": reward_model, "revision": None}),
         recipe.evaluation_data,
         recipe.render,
+        recipe.conditioning,
         bins=settings.bins,
         resamples=settings.bootstrap,
         seed=recipe.seed,
@@ -47,10 +55,16 @@ def show_reward_accuracy(reward_model: str, recipe: Recipe, output: Path | None)
     console.print(_table("Chosen answer", measured.by_length))
     differences = {f"{group.least:+d} to {group.most:+d}": group for group in measured.by_difference}
     console.print(_table("Chosen longer by, tokens", differences))
+    alike = {name: getattr(found.length_bias, key) for key, name in _LENGTH.items()}
+    if any(alike.values()):
+        console.print(_table("Length in words", {name: share for name, share in alike.items() if share is not None}))
     if measured.by_subset:
         console.print(_table("Subset", measured.by_subset))
     if output is not None:
-        write_json(output / RESULT, {**measured.model_dump(mode="json"), "too_long": found.too_long})
+        bias = found.length_bias.model_dump(mode="json")
+        write_json(
+            output / RESULT, {**measured.model_dump(mode="json"), "length_bias": bias, "too_long": found.too_long}
+        )
         console.print(f"written to {output / RESULT}", highlight=False, soft_wrap=True)
 
 
