@@ -82,6 +82,28 @@ def chats() -> list[dict[str, Any]]:
     ]
 
 
+def batches() -> list[dict[str, Any]]:
+    """What OpenAI's batches return: no prompt."""
+    return [
+        {"id": "batch_req", "custom_id": chat["id"], "response": {"status_code": 200, "body": chat}} for chat in chats()
+    ]
+
+
+def completed() -> list[dict[str, Any]]:
+    """OpenAI's completions of a text, as vLLM's server returns them too."""
+    return [
+        {
+            "id": f"cmpl-{number}",
+            "prompt": prompt,
+            "choices": [
+                {"text": text, "finish_reason": "stop", "logprobs": {"tokens": ["a", "b"], "token_logprobs": tokens}}
+                for text, tokens in zip(texts, LOGPROBS, strict=True)
+            ],
+        }
+        for number, (prompt, texts) in enumerate(zip(PROMPTS, TEXTS, strict=True))
+    ]
+
+
 def harness(*filters: str) -> list[dict[str, Any]]:
     """lm-eval's logged samples with three repeats, a record for each filter."""
     return [
@@ -116,6 +138,11 @@ def lines() -> list[dict[str, Any]]:
     ]
 
 
+BATCHES = (
+    *("--columns.id", "custom_id", "--columns.prompt", "custom_id"),
+    *("--columns.completion", "response.body.choices"),
+    *("--columns.logprobs", "response.body.choices.logprobs.content"),
+)
 HARNESS = (
     "--columns.prompt",
     "arguments.gen_args_0.arg_0",
@@ -132,10 +159,12 @@ HARNESS = (
         (vllm(), ("--columns.logprobs", "outputs.logprobs")),
         (chats(), ("--columns.logprobs", "choices.logprobs.content")),
         (chats(), ("--columns.logprobs", "choices.logprobs.content.logprob")),
+        (completed(), ("--columns.logprobs", "choices.logprobs.token_logprobs")),
+        (batches(), BATCHES),
         (plain(), ("--columns.prompt", "question", "--columns.logprobs", "tokens")),
         (lines(), ("--columns.logprobs", "tokens")),
     ],
-    ids=["vllm", "chat", "numbers of a chat", "plain", "a line a sample"],
+    ids=["vllm", "chat", "numbers of a chat", "completion", "batch", "plain", "a line a sample"],
 )
 def test_log_probabilities_of_tokens(
     records: list[dict[str, Any]], columns: tuple[str, ...], tmp_path: Path, chooses: Chooses
@@ -169,6 +198,14 @@ def test_the_majority_needs_no_model(
         *(("7", 2, 3), ("7", 1, 3))
     ]
     assert "no confidence" not in shown
+
+
+def test_the_page_says_the_same_columns() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "best-of-n.md").read_text(encoding="utf-8")
+    for options in (HARNESS, BATCHES[:-2], BATCHES[-2:], ("--columns.logprobs", "outputs.logprobs")):
+        pairs = zip(options[::2], options[1::2], strict=True)
+        for name, value in pairs:
+            assert f"{name} {value}" in page.replace("'", ""), (name, value)
 
 
 def test_single_samples_with_few_tokens(tmp_path: Path, chooses: Chooses) -> None:
@@ -236,8 +273,7 @@ def test_counted_questions_are_those_of_the_data(tmp_path: Path, chooses: Choose
 def test_mistakes_in_one_line(tmp_path: Path, fails: Fails) -> None:
     def refused(*records: dict[str, Any], options: tuple[str, ...]) -> str:
         file = write(tmp_path / "mine.jsonl", *records)
-        line = fails("best-of-n", "--traces", file, *options, "--output", tmp_path / "out")
-        return line
+        return fails("best-of-n", "--traces", file, *options, "--output", tmp_path / "out")
 
     tokens = ("--columns.logprobs", "tokens")
     one = {"prompt": "Q?", "completion": "7"}

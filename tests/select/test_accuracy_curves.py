@@ -162,6 +162,23 @@ def test_gains_are_paired() -> None:
     assert accuracy_curves(questions, [parse_selector("argmax")]).gain == {}
 
 
+def test_intervals_are_of_other_questions() -> None:
+    """With one trace each, accuracy is a mean of n independent zeros and ones: 1.96 standard errors to either side."""
+    questions = [graded([("1" if number % 4 else "2", 0.5)], f"q{number}") for number in range(400)]
+    [found] = accuracy_curves(questions, [parse_selector("majority")], resamples=4000).accuracy["majority"]
+    half = 1.96 * math.sqrt(0.75 * 0.25 / 400)
+    assert found.value == 0.75
+    assert (found.value - found.low, found.high - found.value) == pytest.approx((half, half), rel=0.1)
+
+
+def test_no_answer_is_never_right() -> None:
+    """Whatever the caller says of it: it would count for argmax and for pass@N, and for no vote."""
+    question = GradedTraces.of("q", Ballot.of([None, "1"], [0.9, 0.1]), [True, False])
+    assert question.correct.tolist() == [False, False]
+    curves = accuracy_curves([question], list(map(parse_selector, SELECTORS)), resamples=2)
+    assert {estimate.value for estimates in (*curves.accuracy.values(), curves.oracle) for estimate in estimates} == {0}
+
+
 def test_sizes() -> None:
     assert [curve_sizes(traces) for traces in (1, 2, 10, 64)] == [
         *([1], [1, 2], [1, 2, 4, 8, 10], [1, 2, 4, 8, 16, 32, 64])
