@@ -21,7 +21,9 @@ from rlsf.judging.judgement import Said
 from rlsf.models import ModelConfig, load_model, load_tokenizer
 from rlsf.pipeline import judging
 from rlsf.pipeline.context import Run
+from rlsf.pipeline.folder import RunFolder
 from rlsf.pipeline.judging import JUDGEMENT_SCHEMA, TOO_LONG, failure, judge_stage, judge_traces, read_judgements
+from rlsf.pipeline.preflight import preflight
 from rlsf.pipeline.ranking import CONFIDENCES, PAIRS, rank_stage
 from rlsf.pipeline.run import run_all, sample_round
 from rlsf.pipeline.sampling import read_shard
@@ -80,6 +82,15 @@ def test_every_trace_is_judged_and_ranked_by_it(judged: Run, capsys: pytest.Capt
         assert pair["chosen_confidence"] > pair["rejected_confidence"]
     # The bundled model never says True or False by itself, and that is told.
     assert "this model does not answer in them" in capsys.readouterr().err
+
+
+def test_words_that_cannot_be_told_apart_are_refused_before_anything_is_sampled(
+    tmp_path: Path, small_recipe: Build
+) -> None:
+    recipe = small_recipe(*JUDGED, "judge.true_word=Yes", "judge.false_word=Yesno", name="core-po")
+    with pytest.raises(InputError, match=r"'Yes' and 'Yesno' with the same tokens"):
+        preflight(Run(recipe, RunFolder(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
 
 
 SAID = Said(0.25, 0.25)
