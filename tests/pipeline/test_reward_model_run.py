@@ -153,13 +153,19 @@ def test_interrupted_between_and_in_the_stages(
 
 
 def test_other_pairs_another_reward_model(whole: Path, reward_recipe: Build, open_run: Open, tmp_path: Path) -> None:
+    """And optimised against by clipped GRPO, with two passes over each batch, where `whole` takes RLOO."""
     folder = tmp_path / "run"
-    with open_run(reward_recipe("reward_model.use_margin=false", "online.max_steps=1"), folder) as run:
+    every_two = ("online.num_iterations=2", "online.save_every=2", "online.guard.every=2")
+    changes = ("reward_model.use_margin=false", "online.algorithm=grpo", *every_two)
+    with open_run(reward_recipe(*changes), folder) as run:
         learn(run)
     assert weights(folder, "reward_model") != weights(whole, "reward_model")
+    steps = [event for event in events(folder) if event["event"] == "training"]
+    assert ["clip_ratio/region_mean" in event for event in steps] == [True, True]
+    assert "rewards/RewardModelScore/mean" in steps[0]
     (folder / "checkpoints" / "reward-model" / "manifest.json").unlink()
     with (
-        open_run(reward_recipe("reward_model.use_margin=false", "online.max_steps=1"), folder, resume=True) as run,
+        open_run(reward_recipe(*changes), folder, resume=True) as run,
         pytest.raises(InputError, match="stage 'reward model' is not finished"),
     ):
         online_stage(run)
@@ -259,6 +265,8 @@ def test_a_benchmark_by_the_function_and_by_the_command(whole: Path, tmp_path: P
     shown = capsys.readouterr().out
     assert "2 pairs of 1 prompt:" in shown
     assert "1 pair left out" in shown
+    assert "Chosen longer by, tokens" in shown
+    assert f"\n+{found.accuracy.by_difference[0].least} " in shown, "one difference is told once"
     assert json.loads((output / "reward_evaluation.json").read_text())["accuracy"] == found.accuracy.accuracy
 
 

@@ -53,7 +53,7 @@ def show_reward_accuracy(reward_model: str, recipe: Recipe, output: Path | None)
     for line in _lines(found):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(_table("Chosen answer", measured.by_length))
-    differences = {f"{group.least:+d} to {group.most:+d}": group for group in measured.by_difference}
+    differences = {_range(group.least, group.most): group for group in measured.by_difference}
     console.print(_table("Chosen longer by, tokens", differences))
     alike = {name: getattr(found.length_bias, key) for key, name in _LENGTH.items()}
     if any(alike.values()):
@@ -81,6 +81,10 @@ def _lines(found: BenchmarkResult) -> list[str]:
     if found.too_long:
         lines.append(f"{_count(found.too_long, 'pair')} left out: longer than the context")
     return lines
+
+
+def _range(least: int, most: int) -> str:
+    return " to ".join(dict.fromkeys(f"{bound:+d}" if bound else "0" for bound in (least, most)))
 
 
 def _count(number: int, noun: str) -> str:

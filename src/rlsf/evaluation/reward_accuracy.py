@@ -80,7 +80,7 @@ class RewardAccuracy(Section):
     by_length: dict[str, PairShare]
     """The accuracy where the chosen trace is shorter than the rejected one, as long, or longer; orders without a pair
     are left out."""
-    by_difference: tuple[DifferenceShare, ...]
+    by_difference: tuple[DifferenceShare, ...] = ()
     """The accuracy by how much longer the chosen trace is, from the least on, in at most five groups of about as many
     pairs each; pairs with the same difference share a group."""
     length_slope: float | None
