@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlsf.calibration import CALIBRATION, Calibration, make_calibration
+from rlsf.calibration import CALIBRATION, Calibration, make_calibration, out_of_fold
 from rlsf.errors import InputError
-from rlsf.evaluation import Outcome, brier, ece
+from rlsf.evaluation import Outcome, brier, ece, log_loss
 from rlsf.models import ModelConfig, model_fingerprint
 
 METHODS = ("isotonic", "platt", "temperature")
@@ -75,6 +75,21 @@ def test_figures_count_every_question(method: str) -> None:
     probability, answered = made.of_questions(confidence, [one.failure is None for one in given])
     assert probability[0] == 0
     assert not answered[::10].any()
+    assert made.of_questions([1.0, 1.0], [True, False])[1].tolist() == [True, False], "however sure it is"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_calibrated_figures_are_those_out_of_fold(method: Any) -> None:
+    """Not those of the calibrator on the questions that it was fitted on, which flatter it."""
+    given = sorted(outcomes(), key=lambda one: one.prompt_id)
+    usable = np.array([one.failure is None for one in given])
+    correct, probability = np.array([one.correct for one in given]), np.zeros(200)
+    confidence = np.array([one.confidence for one in given])
+    probability[usable] = out_of_fold(confidence[usable], correct[usable], method, 5, seed=3)
+    figures = calibration(method, seed=3).calibrated
+    assert figures.ece == pytest.approx(ece(probability, correct))
+    assert figures.brier == pytest.approx(brier(probability, correct))
+    assert figures.log_loss == pytest.approx(log_loss(probability, correct))
 
 
 def test_the_calibrator_is_not_bent_by_questions_without_an_answer() -> None:
