@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from rlsf.cli.routes import require_used
 from rlsf.errors import InputError
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.resolve import flatten, merge, parse_overrides, resolve
@@ -65,8 +66,14 @@ class RecipeOptions:
         return replace(self, eval_data=data or self.eval_data)
 
     def resolve(self, overrides: tuple[str, ...]) -> Recipe:
-        """The recipe under all layers: shipped, file, these options, dotted overrides."""
-        return resolve(self.recipe, self.config, merge(self.layer(), parse_overrides(overrides)))
+        """The recipe under all layers: shipped, file, these options, dotted overrides.
+
+        Raises ``InputError`` for overrides of a training that the recipe does not do.
+        """
+        said = parse_overrides(overrides)
+        recipe = resolve(self.recipe, self.config, merge(self.layer(), said))
+        require_used(recipe, said)
+        return recipe
 
     def layer(self) -> dict[str, Any]:
         """These options as a layer of a recipe."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlsf.cli.routes import ROUTES, route_of
 from rlsf.errors import InputError
 from rlsf.files import write_text
 from rlsf.recipes.recipe import Recipe
@@ -74,18 +75,11 @@ def require_stages(recipe: Recipe, folder: Path | None = None) -> None:
 
 def require_same_route(kept: Recipe, layer: dict[str, Any], folder: Path) -> None:
     """Raise ``InputError`` for keys of a training that the run does not do, and for doing away with the one it does."""
-    routes = {
-        "online": "online",
-        "introspection": "from dialogues with itself",
-        "acceptance": "what to accept",
-        "training": "from preference pairs",
-    }
-    others = (section for section in routes if section != "training")
-    own = next((section for section in others if getattr(kept, section) is not None), "training")
-    wrong = [section for section in routes if section in layer and section != own]
+    own = route_of(kept)
+    wrong = [section for section in ROUTES if section in layer and section != own]
     if wrong or layer.get(own, ...) is None:
         raise InputError(
-            f"the run in {folder} learns {routes[own]}, which keys of {(wrong or [own])[0]} cannot change:"
+            f"the run in {folder} learns {ROUTES[own]}, which keys of {(wrong or [own])[0]} cannot change:"
             " start another run"
         )
 
