@@ -58,6 +58,14 @@ def test_ten_words() -> None:
     assert drawn[True] == {("at_most", n) for n in large} | {("at_least", n) for n in small}
 
 
+def test_shares_beside_one_leave_the_next_whole_number() -> None:
+    """Rounding to whole numbers of words never lands on the length itself, which no limit would part."""
+    config = CONFIG.model_copy(update={"below": (1 - 1e-9, 1 - 1e-9), "above": (1 + 1e-9, 1 + 1e-9)})
+    for seed in range(20):
+        assert {limit.words for limit in limits_around(10, config, random.Random(seed))} == {9, 11}
+        assert draw_limit(10, config, random.Random(seed), kept=False).words in (9, 11)
+
+
 def test_both_kinds_are_as_likely_as_asked() -> None:
     for share in (0.0, 0.5, 1.0):
         config = CONFIG.model_copy(update={"upper_share": share})
