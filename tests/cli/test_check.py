@@ -304,7 +304,16 @@ RM_SIZES = ("--online.prompts_per_step", "2", "--online.max_completion_length", 
     [
         ("rlsf-rm", RM_SIZES, (r"a reward model of about [\d,]+ pairs in \d", "completions of"), "warning"),
         ("rc-rm", (), (r"a reward model of about [\d,]+ pairs in \d",), "pairs and"),
-        ("core-po", TERSE, (r"judging those to learn from in about \d", "pairs and"), "reward model"),
+        (
+            "core-po",
+            TERSE,
+            (
+                r"judging those to learn from in about \d",
+                "pairs and",
+                r"True and False .*model does not answer in them",
+            ),
+            "reward model",
+        ),
         (
             "rise-introspection",
             ("--introspection.feedback", "{question}"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,21 +111,27 @@ def judge_stage(run: Run, round_: int) -> Manifest:
     with run.progress.stage(title, len(shards), len(kept)) as advance:
         for _ in run.pool.map_shards(judge_shard, tasks):
             advance(1)
-    counts = {**_counts(folder), "shards": len(shards)}
+    counts = {**counts_of_judging(read_judgements(folder)), "shards": len(shards)}
     manifest = Manifest("judge", inputs, counts)
     run.metrics.record({"event": "judging", "round": round_, "seconds": time.monotonic() - started, **counts})
     manifest.write(folder)
+    for warning in warnings_of_judging(config, counts):
+        run.progress.warn(f"{title}: {warning}")
+    return manifest
+
+
+def warnings_of_judging(config: JudgeConfig, counts: Mapping[str, float | None]) -> Iterator[str]:
+    """What the counts of judged traces say against judging them so."""
     if counts["too_long"]:
-        run.progress.warn(
-            f"{title}: what is asked about {counts['too_long']} of {counts['traces']} traces {TOO_LONG}: they have no"
+        yield (
+            f"what is asked about {counts['too_long']} of {counts['traces']} traces {TOO_LONG}: they have no"
             " confidence; lower sampling.max_new_tokens, or set judge.template=terse"
         )
     if counts["spoken"] is not None and counts["spoken"] < UNSPOKEN:
-        run.progress.warn(
-            f"{title}: the words {config.true_word} and {config.false_word} together have a mean probability of"
+        yield (
+            f"the words {config.true_word} and {config.false_word} together have a mean probability of"
             f" {counts['spoken']:.2g}: this model does not answer in them, and its P(True) may mean nothing"
         )
-    return manifest
 
 
 def judge_shard(task: JudgeTask) -> int:
@@ -136,7 +142,7 @@ def judge_shard(task: JudgeTask) -> int:
         engine.model, engine.tokenizer, groups, task.prompts, task.judge, render=task.render, seed=task.seed
     )
     rows = [
-        _row(trace, judgement, task.judge)
+        row_of(trace, judgement, task.judge)
         for group, judgements in zip(groups, judged, strict=True)
         for trace, judgement in zip(group, judgements, strict=True)
     ]
@@ -179,7 +185,8 @@ def _case(prompt: Prompt, group: Sequence[Trace]) -> Case:
     )
 
 
-def _row(trace: Trace, judgement: Judgement, config: JudgeConfig) -> dict[str, object]:
+def row_of(trace: Trace, judgement: Judgement, config: JudgeConfig) -> dict[str, Any]:
+    """A row of ``JUDGEMENT_SCHEMA``."""
     said, answer = judgement.reasoning, judgement.answer
     each = [one.confidence(config.probability) for one in said] if config.reasoning == "statement_wise" else []
     return {
@@ -213,16 +220,15 @@ def failure(trace: Trace, judgement: Judgement, config: JudgeConfig) -> str | No
     return f"the model gives {config.true_word} and {config.false_word} no probability at all"
 
 
-def _counts(folder: Path) -> dict[str, int | float | None]:
+def counts_of_judging(rows: Iterable[Mapping[str, Any]]) -> dict[str, int | float | None]:
     """Traces, those without a confidence, those too long for one, and the mean probability of both words together."""
     traces = without_confidence = too_long = said = 0
     spoken = 0.0
-    for row in read_judgements(folder):
+    for row in rows:
         traces += 1
         without_confidence += row["confidence"] is None
         too_long += row.get("failure") == TOO_LONG
-    for kind in ("reasoning", "answer"):
-        for row in read_judgements(folder):
+        for kind in ("reasoning", "answer"):
             if row[f"{kind}_true"] is not None:
                 said += 1
                 spoken += row[f"{kind}_true"] + row[f"{kind}_false"]

@@ -75,6 +75,7 @@ def preview(recipe: Recipe, examples: int) -> Preview:
         tried=[tried],
         warnings=[
             *([] if recipe.acceptance is None else [NOT_COUNTED]),
+            *ranked.warnings,
             *warnings_of_answers(recipe, [tried], shown=bool(examples)),
         ],
     )

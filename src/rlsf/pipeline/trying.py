@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from rlsf.answers.equivalence import Grader
 from rlsf.confidence import get_signal
 from rlsf.pipeline.cost import Trial, forward_seconds
-from rlsf.pipeline.judging import judge_traces
+from rlsf.pipeline.judging import counts_of_judging, judge_traces, row_of, warnings_of_judging
 from rlsf.pipeline.ranking import confidences
 from rlsf.pipeline.tried import Tried, try_prompts
 from rlsf.preferences import rank_prompt
@@ -42,10 +43,12 @@ class Example:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranked:
-    """The confidences of all traces that were tried, and how long a judge took for them; 0 without one."""
+    """The confidences of all traces that were tried, how long a judge took for them, 0 without one, and what speaks
+    against it."""
 
     confidences: Sequence[Sequence[float | None]]
     judging_seconds: float = 0.0
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,8 +85,16 @@ class Trying:
             )
             for prompt, group in zip(tried.prompts, tried.groups, strict=True)
         ]
-        found = [[one.confidence(judge.confidence, judge.probability) for one in group] for group in groups]
-        return Ranked(found, time.monotonic() - started)
+        rows = [
+            [row_of(trace, one, judge) for trace, one in zip(traces, group, strict=True)]
+            for traces, group in zip(tried.groups, groups, strict=True)
+        ]
+        counts = counts_of_judging(itertools.chain(*rows))
+        return Ranked(
+            [[row["confidence"] for row in group] for group in rows],
+            time.monotonic() - started,
+            [*warnings_of_judging(judge, counts)],
+        )
 
     def by_signal(self, tried: Tried) -> Ranked:
         """The signal's confidences."""
