@@ -47,7 +47,7 @@ def test_published_weights(reward: float, weight: float) -> None:
 rewards = st.lists(st.floats(-1, 1), min_size=1, max_size=20)
 
 
-@given(rewards, st.floats(0.01, 10))
+@given(rewards, st.floats(0.02, 10))
 def test_normalised_weights_have_mean_one_and_the_same_ratios(given_rewards: list[float], tau: float) -> None:
     plain, normalised = reward_weights(given_rewards, tau), reward_weights(given_rewards, tau, normalise=True)
     assert math.fsum(normalised) / len(normalised) == pytest.approx(1)
@@ -74,6 +74,15 @@ def test_weights_that_cannot_be_had() -> None:
     with pytest.raises(InputError, match="tau=0 must be positive"):
         reward_weights([1.0], 0)
     assert reward_weights([1.0, 0.0], 0.001, normalise=True) == [2.0, 0.0]
+    # Losses are computed in float32, whose largest number has the logarithm 88.72.
+    assert torch.tensor(reward_weights([88.7], 1.0), dtype=torch.float32).isfinite().all()
+    with pytest.raises(InputError, match="is too large"):
+        reward_weights([88.8], 1.0)
+    with pytest.raises(
+        ValueError, match=r"introspection\.training\.tau: exp\(reward / tau\) of reward 1 at tau=0\.01 is"
+    ):
+        WeightedSftConfig(tau=0.01)
+    assert WeightedSftConfig(tau=0.01, normalise_weights=True).tau == 0.01
 
 
 # Training

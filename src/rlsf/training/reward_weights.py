@@ -7,13 +7,16 @@ from collections.abc import Sequence
 
 from rlsf.errors import InputError
 
+#: The largest number of float32.
+LARGEST = (2 - 2**-23) * 2.0**127
+
 
 def reward_weights(rewards: Sequence[float], tau: float, *, normalise: bool = False) -> list[float]:
     """exp(r / tau) of each reward (arXiv 2407.18219), at tau = 0.4: 12.18 for 1, 1 for 0, 0.082 for -1.
 
     ``normalise`` divides by the mean, so that the weights are those of a softmax times their number and a constant
     added to all rewards changes nothing. Raises ``InputError`` for a tau that is not positive, and for weights beyond
-    what a float holds.
+    the largest number of float32, in which losses are computed.
     """
     if not tau > 0:
         raise InputError(f"tau={tau} must be positive")
@@ -25,7 +28,10 @@ def reward_weights(rewards: Sequence[float], tau: float, *, normalise: bool = Fa
         weights = [math.exp((reward - largest) / tau) for reward in rewards]
     except OverflowError:
         weights = [math.inf]
-    if not all(map(math.isfinite, weights)):
-        raise InputError(f"exp(reward / tau) of reward {max(rewards):g} at tau={tau:g} is too large: raise tau")
+    if max(weights) > LARGEST:
+        raise InputError(
+            f"exp(reward / tau) of reward {max(rewards):g} at tau={tau:g} is too large: raise tau, or divide weights by"
+            " their mean (normalise_weights)"
+        )
     mean = math.fsum(weights) / len(weights) if normalise else 1.0
     return [weight / mean for weight in weights]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from rlsf.errors import InputError
 from rlsf.training.config import LoraSection, SelectionConfig
 from rlsf.training.passes_config import PassesSection
+from rlsf.training.reward_weights import reward_weights
 
 
 class WeightedSftConfig(PassesSection):
@@ -28,3 +30,13 @@ class WeightedSftConfig(PassesSection):
     lora: LoraSection | None = None
     """None trains all weights."""
     selection: SelectionConfig = SelectionConfig()
+
+    @model_validator(mode="after")
+    def _weights_can_be_had(self) -> WeightedSftConfig:
+        # No reward of a dialogue is above 1; after hours of sampling is no time to learn that its weight is too large.
+        if not self.normalise_weights:
+            try:
+                reward_weights([1.0], self.tau)
+            except InputError as error:
+                raise ValueError(f"{self.place}.tau: {error}") from error
+        return self
