@@ -164,6 +164,15 @@ def test_a_confidence_of_ones_own(tmp_path: Path, chooses: Chooses) -> None:
     assert chosen(folder, "borda:1") == []
 
 
+def test_gold_answers_of_traces_serve_where_the_data_have_none(tmp_path: Path, chooses: Chooses) -> None:
+    traces = write(tmp_path / "mine.jsonl", {**SAMPLES, "gold": 2})
+    data = write(tmp_path / "data.jsonl", {"id": "a", "question": "1 + 1?"})
+    twice = ("--selectors", "majority,borda:2", "borda:2.0", "majority")
+    chooses("--traces", traces, "--columns.confidence", "sure", "--data", data, *twice)
+    written = rows(tmp_path / "mine.best-of-n")
+    assert [(row["selector"], row["correct"]) for row in written] == [("majority", True), ("borda:2", False)]
+
+
 def test_samples_may_come_in_any_order(tmp_path: Path, chooses: Chooses) -> None:
     """One record a sample, all questions' first samples before all second ones."""
     said = [{"prompt": "Q?", "completion": f"{n}", "id": id, "c": c} for n, c in ((1, 0.2), (2, 0.9)) for id in "ab"]
@@ -228,6 +237,7 @@ def test_mistakes_in_one_line(sampled: Path, tmp_path: Path, fails: Fails) -> No
         ("--traces", sampled, "--columns.confidence", "sure"): r"--columns\.\* mean nothing for .*sampled",
         (*by_sure, "--data", other): r"other\.jsonl: no question with the id 'a', .* \(1 of 1 are missing\)",
         (*by_sure, "--sampling.branches", "8"): r"--sampling\.branches means nothing where --traces are given",
+        (*by_sure, "--selector", "majority"): r"--selector means nothing .*did you mean 'selectors'",
         (*by_sure, "--data", other, "--columns.gold", "id"): r"gold answers are in --data or in --columns\.gold",
         ("--traces", mine, "--columns.confidence", "sur"): r"mine\.jsonl:1: no column 'sur' \(did you mean 'sure'\?\)",
         ("--traces", mine, "--columns.confidence", "id"): r"mine\.jsonl:1: 1 in 'id' for 5 completions: give one each",

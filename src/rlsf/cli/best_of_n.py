@@ -82,17 +82,12 @@ def best_of_n(
     kept = folder.kept_config() if resume else {}
     if resume and not kept and traces is None and options.nothing_said:
         raise InputError(f"nothing to resume: nothing was begun in {folder.path}")
-    config = _chosen_from(kept, traces, columns, selectors, subsets)
+    config = _chosen_from(kept, traces, n, columns, selectors, subsets)
     if config.traces is None:
         overrides = overrides if n is None else (f"sampling.branches={n}", *overrides)
     else:
         require_meaning(parse_overrides(overrides))
-        config = config if n is None else config.model_copy(update={"first": n})
-    if signal is not None and config.columns.of_sureness:
-        raise InputError(
-            f"--signal {signal} means nothing where the column {config.columns.of_sureness!r} says how sure each"
-            " completion is: leave one of the two out"
-        )
+    _require_one_sureness(signal, config)
     overrides = overrides if signal is None else (f"signal={signal}", *overrides)
     options = options.measuring(data, overrides)
     if resume and folder.recipe_file.is_file() and options.config is None:
@@ -111,6 +106,7 @@ def best_of_n(
 def _chosen_from(
     kept: dict[str, Any],
     traces: Path | None,
+    n: int | None,
     columns: SampleColumns,
     selectors: tuple[str, ...] | None,
     subsets: int | None,
@@ -124,7 +120,15 @@ def _chosen_from(
     }
     config = BestOfNConfig.model_validate(merge(kept, {key: value for key, value in said.items() if value}))
     config.chosen  # noqa: B018
-    return config
+    return config if n is None or config.traces is None else config.model_copy(update={"first": n})
+
+
+def _require_one_sureness(signal: str | None, config: BestOfNConfig) -> None:
+    if signal is not None and config.columns.of_sureness:
+        raise InputError(
+            f"--signal {signal} means nothing where the column {config.columns.of_sureness!r} says how sure each"
+            " completion is: leave one of the two out"
+        )
 
 
 def _default_folder(traces: Path | None) -> Path:

@@ -72,8 +72,8 @@ class BestOfNConfig(Section):
 
     @property
     def chosen(self) -> list[Selector]:
-        """The selectors; raises ``InputError`` for an unknown one."""
-        return [parse_selector(name) for name in self.selectors or DEFAULT_SELECTORS]
+        """The selectors, each of them once; raises ``InputError`` for an unknown one."""
+        return list(dict.fromkeys(parse_selector(name) for name in self.selectors or DEFAULT_SELECTORS))
 
     @property
     def asks_no_sureness(self) -> bool:
@@ -91,7 +91,12 @@ def require_meaning(overrides: Mapping[str, Any]) -> None:
     """Raise ``InputError`` for keys of a recipe that mean nothing where traces are given."""
     for key, _ in flatten(overrides):
         if not any(key == known or key.startswith(f"{known}.") for known in _OF_GIVEN_TRACES):
-            known = (*_OF_GIVEN_TRACES, *(f"columns.{name}" for name in SampleColumns.model_fields))
+            known = (
+                *_OF_GIVEN_TRACES,
+                "selectors",
+                "subsets",
+                *(f"columns.{name}" for name in SampleColumns.model_fields),
+            )
             raise InputError(
                 f"--{key} means nothing where --traces are given{near_names(key, known)}: of a recipe's keys it takes"
                 f" those of {', '.join(_OF_GIVEN_TRACES)}"

@@ -33,11 +33,11 @@ class Gathered:
     asked: str | None = None
 
     def candidates(self, prompt: Prompt | None, first: int | None) -> Candidates:
-        """The first so many traces; choices and gold answer are those of ``prompt`` where there is one."""
+        """The first so many traces; choices and gold answer are those of ``prompt`` where it has some."""
         traces = tuple(sorted(self.traces, key=lambda trace: trace.index)[:first])
         if prompt is None:
             return Candidates(self.id, traces, self.choices, self.gold)
-        return Candidates(self.id, traces, prompt.choices, prompt.gold)
+        return Candidates(self.id, traces, prompt.choices or self.choices, prompt.gold or self.gold)
 
 
 Questions = dict[str, Gathered]
