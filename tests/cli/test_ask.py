@@ -24,8 +24,9 @@ from rlsf.cli.ask import NOT_ANSWERED, split_question
 from rlsf.cli.replies import show
 from rlsf.demo import MODEL_DIR
 from rlsf.models import ModelConfig, model_fingerprint
-from rlsf.pipeline.asking import ask
+from rlsf.pipeline.asking import Asking, ask
 from rlsf.pipeline.asking_options import AskingOptions
+from rlsf.pipeline.evaluation import evaluation_sampling
 from rlsf.pipeline.manner import manner_of
 from rlsf.pipeline.reply_file import json_line
 from rlsf.prompts import Prompt
@@ -178,6 +179,30 @@ def test_a_calibration_without_a_threshold_answers_nothing(asks: Asks, model: Pa
     code, shown = asks(QUESTION, "--model", model)
     assert code == NOT_ANSWERED
     assert "no confidence is enough for at most 5 % errors among answered (confidence 90 %): 3 of the 80" in shown
+
+
+def test_an_answer_without_a_confidence_is_never_promised(asks: Asks, model: Path) -> None:
+    """The bundled model says no confidence: its answer stands as uncalibrated, and no threshold lets it through."""
+    said = (QUESTION, "--model", model, "--signal", "verbalised", *FEW)
+    code, shown = asks(*said)
+    assert code == 0
+    assert shown.splitlines()[1].startswith("confidence unknown: ")
+    calibration(model, least=0.0, signal="verbalised").save(model / CALIBRATION)
+    code, shown = asks(*said)
+    assert code == NOT_ANSWERED
+    assert shown.splitlines()[0].endswith("and nothing is promised without one")
+    reply = json.loads(asks(*said, "--json")[1])
+    assert (reply["measured"], reply["confidence"], reply["abstained"]) == (None, 0.0, True)
+
+
+def test_a_question_is_sampled_as_the_evaluation_samples_it() -> None:
+    """Whatever the recipe learns from: else a calibration would be of other confidences."""
+    drawn = {"strategy": "sampling", "continuation": "sampled", "temperature": 0.7, "max_new_tokens": 9}
+    recipe = resolve("rlsf", overrides={"sampling": drawn})
+    assert recipe.sampling.strategy == "sampling"
+    for mode in ("cot_decoding", "majority"):
+        assert Asking(recipe, mode).sampling == evaluation_sampling(recipe)
+    assert Asking(recipe, "greedy").sampling == evaluation_sampling(recipe).model_copy(update={"branches": 1})
 
 
 def test_a_calibration_for_something_else(asks: Asks, fails: Fails, model: Path) -> None:
