@@ -112,6 +112,11 @@ class CompletionServer:
         if self.hides_end and ids[-1] == eos_id:
             ids, distributions = ids[:-1], distributions[:-1]
         text = self.policy.tokenizer.decode(ids, skip_special_tokens=True)
+        if self.shape == "llama.cpp" and reason == "stop" and ids[-1] != eos_id:
+            # It takes back as many tokens as the stop string is encoded to, whichever made it.
+            [stop, *_] = [stop for stop in body["stop"] if stop in text]
+            kept = max(len(ids) - len(self.policy.tokenizer.encode(stop)), 0)
+            ids, distributions, text = ids[:kept], distributions[:kept], text[: text.index(stop)]
         count = body["logprobs"] if self.cut is None else min(self.cut, body["logprobs"])
         logprobs = self._write(ids, distributions, count)
         choice = {"index": 0, "text": text, "finish_reason": reason, "logprobs": logprobs}

@@ -96,13 +96,14 @@ def test_prompts_as_text_are_read_as_the_same_ids(
         assert {type(body["prompt"]) for body in server.bodies} == {str}
 
 
+@pytest.mark.parametrize("shape", ["vllm", "llama.cpp"])
 def test_a_stop_string_ends_a_branch_with_the_token_that_completes_it(
-    policy: ServedPolicy, local: TransformersEngine, requests: list, sample: Callable
+    policy: ServedPolicy, local: TransformersEngine, requests: list, sample: Callable, shape: str
 ) -> None:
     whole = [trace.text for group in local.sample(requests, BRANCHES) for trace in group]
     # The first two characters of a trace: its first token may hold one of them, of which the server knows nothing.
     config = BRANCHES.model_copy(update={"stop": (whole[0][:2], whole[-1][5:8])})
-    with CompletionServer(policy) as server:
+    with CompletionServer(policy, shape=shape) as server:
         served, expected = sample(server, config), list(local.sample(requests, config))
     require_same(served, expected)
     assert "stop" in {trace.finish_reason for group in served for trace in group}
@@ -175,6 +176,7 @@ def test_a_hidden_end_of_sequence_is_still_an_end(
         ({"models": {"data": []}}, "lists no model"),
         ({"models": {"data": [{"id": "a"}, {"id": "b"}]}}, "serves several models: choose one"),
         ({"models": {"data": [{"id": "a", "max_model_len": 5}]}}, "the model's context 5"),
+        ({"models": {"data": [{"id": "a", "meta": {"n_ctx": 5}}]}}, "the model's context 5"),
     ],
 )
 def test_what_a_server_cannot_do_is_one_line(

@@ -23,6 +23,14 @@ class ServedModel:
     kind: str
     context_length: int | None = None
 
+    @property
+    def keeps_stop_tokens(self) -> bool:
+        """Whether the tokens of a stop string come back with the others.
+
+        llama.cpp takes back as many tokens as the string itself is encoded to, which need not be those that made it.
+        """
+        return self.kind != "llama.cpp"
+
     def fields(self, config: SamplingConfig, *, greedy: bool, seed: int) -> dict[str, Any]:
         """The fields of a request that say how to sample.
 
@@ -90,5 +98,11 @@ async def look_at_server(connection: ServerConnection, config: ServerConfig) -> 
         )
     entry = entries[name]
     kind = _OWNERS.get(str(entry.get("owned_by")), "other") if config.kind == "auto" else config.kind
-    length = entry.get("max_model_len")
+    length = entry.get("max_model_len", _of_meta(entry, "n_ctx"))
     return ServedModel(name, kind, length if isinstance(length, int) and length > 0 else None)
+
+
+def _of_meta(entry: Mapping[str, Any], name: str) -> Any:
+    """What llama.cpp says of a model; ``n_ctx`` is of one request."""
+    meta = entry.get("meta")
+    return meta.get(name) if isinstance(meta, Mapping) else None

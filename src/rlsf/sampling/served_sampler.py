@@ -106,6 +106,8 @@ class ServedSampler:
         self, token_ids: Sequence[int], room: int, *, likeliest: int, greedy: bool, seed: int = 0
     ) -> ServedCompletion:
         """One request; raises ``InputError`` that names the limit where the server refuses so many likely tokens."""
+        # Stop strings are looked for in what comes back as well; where the server would lose tokens, only there.
+        stop = list(self.config.stop) if self.served.keeps_stop_tokens else []
         body = {
             "model": self.served.name,
             "prompt": self._prompt(token_ids),
@@ -113,7 +115,7 @@ class ServedSampler:
             "n": 1,
             "stream": False,
             "logprobs": likeliest,
-            **({"stop": list(self.config.stop)} if self.config.stop else {}),
+            **({"stop": stop} if stop else {}),
             **self.served.fields(self.config, greedy=greedy, seed=seed),
         }
         try:
