@@ -230,6 +230,11 @@ def test_mistakes_in_one_line(sampled: Path, tmp_path: Path, fails: Fails) -> No
             *("--model", MODEL_DIR, "--data", other),
             *("--model.server.url", "http://localhost:9/v1"),
         ): r"signal=self_certainty needs .* a server returns the likeliest",
+        (
+            *("--model", MODEL_DIR, "--data", other),
+            "--columns.gold",
+            "answer",
+        ): r"--columns\.gold means nothing without",
         ("--traces", tmp_path / "none.jsonl"): r"no such file or folder",
         ("--traces", mine): r"have no statistics for self_certainty: say --model, .* or name a column",
         ("--traces", stripped, "--signal", "mean_logprob"): r"have no statistics for mean_logprob: say --model",

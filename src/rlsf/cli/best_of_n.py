@@ -120,6 +120,11 @@ def _chosen_from(
     }
     config = BestOfNConfig.model_validate(merge(kept, {key: value for key, value in said.items() if value}))
     config.chosen  # noqa: B018
+    if config.traces is None and said["columns"]:
+        raise InputError(
+            f"--columns.{next(iter(said['columns']))} means nothing without --traces: it names a column of their files;"
+            " those of the questions are --evaluation-data.columns.*"
+        )
     return config if n is None or config.traces is None else config.model_copy(update={"first": n})
 
 
