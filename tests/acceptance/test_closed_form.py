@@ -94,6 +94,9 @@ def test_thresholds_stand_between_scores_and_zero_is_left_to_useless_ones() -> N
     assert best_threshold([0.9, 0.8, 0.2, 0.1], [True, True, False, False], 0.5, 3) == pytest.approx(0.5)
     assert best_threshold([0.2, 0.1, 0.9, 0.8], [True, True, False, False], 0.5, 3) == 0.0
     assert best_threshold([0.5, 0.5], [True, False], 0.5, 3) == 0.0
+    assert best_threshold([0.9, 0.2, 0.5], [True, True, False], 1.0, 3) == 0.0, (
+        "of equals, the one that asks least often"
+    )
 
 
 def test_an_attempt_without_an_answer_is_accepted_by_no_threshold() -> None:

@@ -68,6 +68,8 @@ def test_a_threshold_is_fitted_to_other_questions() -> None:
     random = np.random.default_rng(0).normal(size=2000)
     alone = right_and_wrong(random, [n % 2 == 0 for n in range(2000)], [str(n // 2) for n in range(2000)])
     assert alone.accuracy == pytest.approx(0.5, abs=0.05), "fitted to the half that it is measured on it would gain"
+    apart = right_and_wrong(np.array([1.0, 0.0, 11.0, 10.0]), [True, False, True, False], ["a", "a", "b", "b"])
+    assert apart.accuracy == 0.5, "the threshold of one question, 0.5 or 10.5, says nothing of the other"
     assert right_and_wrong(scores[:2], correct[:2], ["a", "a"]).accuracy is None
 
 

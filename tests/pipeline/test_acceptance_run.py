@@ -111,7 +111,8 @@ def test_the_threshold_and_what_it_promises_are_those_of_held_out_questions(
     held_out = found["scores"]["model"]["questions"]
     assert held_out == found["scores"]["confidence"]["questions"] == len(learned) // 2
     # Of the held-out records the promise can be made again.
-    _, kept_out = split_pairs(pq.read_table(whole / "records" / "records.parquet"), 0.5, seed=0)
+    to_learn, kept_out = split_pairs(pq.read_table(whole / "records" / "records.parquet"), 0.5, seed=0)
+    assert counts["examples"] == sum(answer is not None for answer in to_learn["answer"].to_pylist())
     rows = kept_out.to_pylist()
     logits = reward_scores(model, [row["token_ids"] for row in rows if row["answer"] is not None])
     scores = iter([1 / (1 + math.exp(-logit)) for logit in logits])

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from rlsf.audit import FEATURES
+from rlsf.audit import FEATURES, recover_linear
 from rlsf.audit.result import Audit, verdict
 from rlsf.cli.app import execute
 from rlsf.demo import MODEL_DIR, write_data
@@ -121,6 +122,17 @@ def test_no_reward_is_measured_on_prompts_that_it_was_fitted_to(audited: Path) -
     assert not {pair["prompt_id"] for pair in held_out} & {p["prompt_id"] for p in pairs if not p["held_out"]}
     right = sum(0.5 + 0.5 * _sign(pair["chosen_reward"] - pair["rejected_reward"]) for pair in held_out)
     assert read(audited).separation["features"].pairs.accuracy == pytest.approx(right / len(held_out))
+    columns = {name: [pair for pair in pairs if not pair["held_out"]] for name in FEATURES}
+    chosen, rejected = (
+        {name: np.array([pair[f"{side}_{name}"] for pair in rows]) for name, rows in columns.items()}
+        for side in ("chosen", "rejected")
+    )
+    again = recover_linear(chosen, rejected, [p["prompt_id"] for p in pairs if not p["held_out"]], resamples=0)
+    linear = read(audited).linear
+    assert linear is not None
+    assert {name: found.value for name, found in again.coefficients.items()} == pytest.approx(
+        {name: found.value for name, found in linear.coefficients.items()}
+    )
     manifest = json.loads((audited / "checkpoints" / "reward-model" / "manifest.json").read_text())
     differ = [pair for pair in pairs if not pair["held_out"] and pair["chosen_ids"] != pair["rejected_ids"]]
     assert manifest["counts"]["pairs"] == len(differ)
