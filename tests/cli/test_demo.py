@@ -32,6 +32,26 @@ def test_both_recipes_on_the_same_traces(tmp_path: Path, capsys: pytest.CaptureF
     assert not {"sample", "evaluate before"} & {*phases}
 
 
+def test_a_resumed_method_need_not_be_named_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a kill, which says nothing: neither the recipe nor the keys that were changed."""
+
+    def interrupted(run: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rlsf.pipeline.run.run_all", interrupted)
+    folder = str(tmp_path / "demo")
+    command = ["demo", "--output", folder, "--recipe", "rlsf-rm", "--online.algorithm", "grpo", "--seed", "3"]
+    assert execute(command) == INTERRUPTED
+    begun = (tmp_path / "demo" / "recipe.yaml").read_text()
+    capsys.readouterr()
+    assert execute(["demo", "--output", folder, "--resume", "--dry-run"]) == 0
+    assert capsys.readouterr().out == begun
+    assert execute(["demo", "--output", folder, "--resume"]) == INTERRUPTED
+    assert f"`rlsf demo --resume --output {folder}`" in capsys.readouterr().err
+
+
 def test_an_interrupt_names_the_demo(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

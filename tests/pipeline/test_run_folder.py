@@ -77,6 +77,14 @@ def test_resume_under_another_recipe_names_the_keys(tmp_path: Path) -> None:
         open_folder(tmp_path / "run", "ranking.threshold=0.5", "seed=3", resume=True)
 
 
+def test_of_many_keys_the_recipes_name_comes_first_and_the_rest_are_counted(tmp_path: Path) -> None:
+    worked_in(tmp_path / "run")
+    shown = r"another recipe \(recipe: 'rlsf' -> 'rlsf-rm'; .*; and \d+ keys more\)"
+    with pytest.raises(InputError, match=shown) as told:
+        RunFolder(tmp_path / "run").open(resolve("rlsf-rm"), resume=True)
+    assert str(told.value).count(" -> ") == 8
+
+
 def test_how_fast_is_not_what(tmp_path: Path) -> None:
     worked_in(tmp_path / "run")
     open_folder(tmp_path / "run", "sampling.workers=1", "sampling.batch_tokens=999", resume=True).close()

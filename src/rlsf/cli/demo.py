@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from rlsf.cli.options import Overrides, RunOptions
+from rlsf.cli.options import Overrides, RecipeOptions, RunOptions
 from rlsf.cli.run import print_recipe, run_recipe
 from rlsf.recipes.recipe import Recipe
 from rlsf.recipes.registry import recipe_card
@@ -44,15 +44,17 @@ def demo(
     from rlsf.pipeline.reuse import borrow_traces
 
     started, console = time.monotonic(), Console()
+    begun = None if recipe or model else _begun(where, overrides)
+    recipe = begun.recipe if begun else recipe
     named, name = recipe is not None, recipe or MAIN
     folder = where.folder(resolve(name))
     layer = merge(data_layer(folder.parent, resolve(name).needs_labels, model), parse_overrides(overrides))
-    first = _recipe(name, layer, model)
+    first = begun or _recipe(name, layer, model)
     if where.dry_run:
         print_recipe(first)
         return
     _announce(first, console)
-    said = ("--recipe", name) if named else () if beside else ("--alone",)
+    said = ("--recipe", name) if named and not begun else () if beside else ("--alone",)
     said = (*said, "--model", str(model)) if model else said
     go_on = ("rlsf", "demo", "--resume", "--output", folder, *said, *overrides)
     run_recipe(first, folder, resume=where.resume, go_on=go_on)
@@ -81,6 +83,16 @@ def data_layer(parent: Path, labelled: bool, model: Path | None = None) -> dict[
         "prompts": {"path": str(questions)},
         "evaluation_data": {"path": str(test)},
     }
+
+
+def _begun(where: RunOptions, overrides: tuple[str, ...]) -> Recipe | None:
+    """The recipe of a run that is gone on with, where that is of another method than the one that is run unsaid."""
+    from rlsf.pipeline.folder import RunFolder
+
+    if not where.resume or where.output is None or not RunFolder(where.output).recipe_file.is_file():
+        return None
+    begun = where.recipe(RecipeOptions(), overrides)
+    return begun if begun.recipe != MAIN else None
 
 
 def _recipe(name: str, layer: dict[str, Any], model: Path | None) -> Recipe:

@@ -212,12 +212,17 @@ class RunFolder(OwnedFolder):
         changed = differences(read_config(self.recipe_file), recipe.model_dump(mode="json"))
         changed = [line for line in changed if not line.startswith(UNIMPORTANT_KEYS)]
         if changed:
+            more = f"; and {len(changed) - _NAMED} keys more" if len(changed) > _NAMED else ""
+            # The name of the recipe says most of what else differs.
+            changed.sort(key=lambda line: not line.startswith("recipe: "))
             raise InputError(
-                f"{self.path} was started with another recipe ({'; '.join(changed)}): resume it without"
+                f"{self.path} was started with another recipe ({'; '.join(changed[:_NAMED])}{more}): resume it without"
                 " these changes, or choose another --output"
             )
 
 
+#: Differences from the recipe of a run that are named.
+_NAMED = 8
 #: Keys that change how fast a run is and where, never what it computes.
 UNIMPORTANT_KEYS = (
     *("sampling.workers", "sampling.batch_tokens"),
