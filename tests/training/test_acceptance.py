@@ -97,9 +97,10 @@ def test_loss_and_gradient_by_hand(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("device_batch", [1, 2])
 def test_the_loss_does_not_depend_on_how_gradients_accumulate(tmp_path: Path, device_batch: int) -> None:
-    runs = {"whole": None, "parts": device_batch}
+    """11 attempts, 4 a step: the last step may have passes of 2 and of 1. A limit of the norm would hide a factor."""
+    runs, unlimited = {"whole": None, "parts": device_batch}, {**PLAIN, "max_grad_norm": 1e9}
     for name, size in runs.items():
-        train(tmp_path / name, device_batch_size=size, max_steps=3, trainer=PLAIN)
+        train(tmp_path / name, attempts=attempts(11), device_batch_size=size, max_steps=3, trainer=unlimited)
     whole, parts = (load_file(tmp_path / name / "acceptance" / "model.safetensors") for name in runs)
     start = with_reward_head(tiny_model(), seed=7).state_dict()
     assert any(not torch.equal(start[name], weights) for name, weights in whole.items())

@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from rlsf.training.config import TrainingConfig
-from rlsf.training.options import trainer_arguments
+from rlsf.training.options import objective, trainer_arguments
 from rlsf.training.pairs import prepare_pairs
 from rlsf.training.train import build_trainer
 
@@ -139,6 +139,13 @@ def test_accumulated_trajectory(tmp_path: Path) -> None:
     accumulated: dict[str, Any] = {"batch_size": 2, "gradient_accumulation_steps": 2}
     theirs = trl_run(pairs, tmp_path / "trl", loss_type=["sigmoid"], beta=0.3, **accumulated)
     same_trajectory(our_run(pairs, tmp_path / "ours", beta=0.3, device_batch_size=2), theirs)
+
+
+def test_beta_of_the_trainer_options_wins(tmp_path: Path) -> None:
+    config = TrainingConfig(beta=0.1, trainer={"beta": 0.7})
+    ours = objective(config, trainer_arguments(config, tiny_model(), tmp_path, seed=42))
+    assert ours is not None
+    assert ours.beta == 0.7
 
 
 def test_ipo_trajectory(tmp_path: Path) -> None:
