@@ -209,6 +209,7 @@ def test_another_engines_samples_are_scored(tmp_path: Path, chooses: Chooses) ->
 def test_mistakes_in_one_line(sampled: Path, tmp_path: Path, fails: Fails) -> None:
     mine = write(tmp_path / "mine.jsonl", SAMPLES)
     other = write(tmp_path / "other.jsonl", {"id": "z", "question": "?", "answer": "7"})
+    named = write(tmp_path / "named.jsonl", {"asked": "?", "answer": "7"})
     stripped = tmp_path / "bare.parquet"
     table = pq.read_table(sampled / "traces" / "round-1" / "part-00000.parquet")
     pq.write_table(table.drop_columns(list(STATISTIC_NAMES)), stripped)
@@ -235,6 +236,7 @@ def test_mistakes_in_one_line(sampled: Path, tmp_path: Path, fails: Fails) -> No
             "--columns.gold",
             "answer",
         ): r"--columns\.gold means nothing without",
+        ("--model", MODEL_DIR, "--data", named): r"named\.jsonl:1: .* with evaluation_data\.columns\.question",
         ("--traces", tmp_path / "none.jsonl"): r"no such file or folder",
         ("--traces", mine): r"have no statistics for self_certainty: say --model, .* or name a column",
         ("--traces", stripped, "--signal", "mean_logprob"): r"have no statistics for mean_logprob: say --model",

@@ -190,7 +190,7 @@ def _questions(recipe: Recipe) -> list[Prompt]:
     data = recipe.evaluation_data
     if data is None:
         raise InputError("no questions: say --data FILE, or give --traces that were sampled before")
-    return load_prompts(data, with_gold=has_gold(data), learned_from=False)
+    return load_prompts(data, with_gold=has_gold(data, "evaluation_data"), learned_from=False)
 
 
 def _gold_digest(prompts: Iterable[Prompt]) -> str:

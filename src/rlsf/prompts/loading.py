@@ -123,13 +123,17 @@ def prompts_digest(prompts: Sequence[Prompt]) -> str:
     return digest([asked, turns] if turns else asked)
 
 
-def has_gold(config: PromptConfig) -> bool:
-    """Whether the first record has the field of the gold answers; the values of a column are not read."""
+def has_gold(config: PromptConfig, section: str = "prompts") -> bool:
+    """Whether the first record has the field of the gold answers; the values of a column are not read.
+
+    ``section`` is where the recipe keeps ``config``, for messages.
+    """
     config = with_defaults(config, evaluation=True)
     first = next(open_rows(config)(), None)
     if first is None:
         return False
-    answer = find_shape(config.columns, find_preset(config.preset) if config.preset else None, first).answer
+    preset = find_preset(config.preset) if config.preset else None
+    answer = find_shape(config.columns, preset, first, section).answer
     return answer is not None and has_field(first.record, answer)
 
 
