@@ -164,7 +164,7 @@ def test_the_reward_model_serves_other_trainings_and_the_command_that_measures(
     bench = tmp_path / "pairs.jsonl"
     bench.write_text(json.dumps({"prompt": "What is 1 + 1?", "chosen": "It is 2.", "rejected": "3"}) + "\n")
     assert execute(["eval", "--reward-model", str(path), "--data", str(bench)]) == 0
-    assert "1 pairs of 1 prompts" in capsys.readouterr().out
+    assert "1 pair of 1 prompt:" in capsys.readouterr().out
 
 
 def test_a_resumed_audit_is_the_same_and_other_settings_are_refused(
