@@ -82,6 +82,15 @@ def test_loops_stand_side_by_side(inputs: ReportInputs) -> None:
     assert "Accept or try again" not in text_of(render_report(inputs))
 
 
+def test_an_evaluation_that_counted_no_cost_is_told_without_it(inputs: ReportInputs) -> None:
+    run = told(inputs)
+    assert run.retry is not None
+    older = {name: value for name, value in LOOP.items() if name != "cost"}
+    view = retry_view(dataclasses.replace(run, retry={**run.retry, "loops": {"model": older}}))
+    assert view is not None
+    assert not any("judged" in name for name, _ in view.rows)
+
+
 def test_what_is_unknown_is_said_to_be(inputs: ReportInputs) -> None:
     view = retry_view(told(inputs))
     assert view is not None

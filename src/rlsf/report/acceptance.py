@@ -77,6 +77,8 @@ def _rows(figures: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _costs(figures: Mapping[str, Any], whose: str, name: str) -> dict[str, str]:
+    if "cost" not in figures:  # of an evaluation that did not count it yet
+        return {}
     cost = figures["cost"][whose]
     return {
         f"tokens {name}": number(cost["written"], 1),
