@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from rlsf.errors import InputError, ModelError
 from rlsf.training.online import train_online
+from rlsf.training.online_options import online_arguments
 
 QUICK: dict[str, Any] = {"max_steps": 2, "probe": None}
 
@@ -26,6 +27,13 @@ def test_too_few_prompts(tmp_path: Path) -> None:
     config = online_config(steps_per_rollout=2)
     with pytest.raises(InputError, match=r"7 prompts to learn from are fewer than the 8 of one batch of rollouts"):
         train(tmp_path, rows=rows(config, 7), **{**QUICK, "steps_per_rollout": 2})
+
+
+@pytest.mark.parametrize(("scale", "whitened"), [("batch", True), ("none", False)])
+def test_rloo_whitens_over_the_batch_where_that_is_said(tmp_path: Path, scale: str, whitened: bool) -> None:
+    options = online_config(algorithm="rloo", scale_rewards=scale)
+    arguments = online_arguments(options, tiny_model(), tmp_path, 7, [1.0], {})
+    assert arguments.normalize_advantages is whitened
 
 
 def test_no_reward(tmp_path: Path) -> None:
