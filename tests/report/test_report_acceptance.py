@@ -71,9 +71,9 @@ def test_loops_stand_side_by_side(inputs: ReportInputs) -> None:
         "500 questions acceptance model confidence alone",
         "attempts a question 1.60 1.60",
         "right ones accepted, % 90.0",
-        "tokens a question 41.5 41.5",
+        "tokens written a question 41.5 41.5",
         "tokens judged a question 129.5",
-        "tokens of as many 51.0 51.0",
+        "tokens written by these attempts 51.0 51.0",
         "majority of as many attempts, % 70.0 70.0",
     ):
         assert row in page, row

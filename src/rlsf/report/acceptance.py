@@ -65,7 +65,7 @@ def _rows(figures: Mapping[str, Any]) -> dict[str, str]:
         "right by the closed form, %": _share(figures["predicted"]),
         "right with endless rounds, by the same form, %": _share(figures["precision"]),
         "attempts to compare with": str(figures["calls"]),
-        **_costs(figures, "same_calls", "of as many"),
+        **_costs(figures, "same_calls", "by these attempts"),
         **{f"{name}, %": _share(figures["same_calls"][key]) for key, name in _OTHERS.items()},
         **{
             f"loop less {_OTHERS[key]}, points": (
@@ -81,8 +81,8 @@ def _costs(figures: Mapping[str, Any], whose: str, name: str) -> dict[str, str]:
         return {}
     cost = figures["cost"][whose]
     return {
-        f"tokens {name}": number(cost["written"], 1),
-        f"tokens of prompts {name}": number(cost["read"], 1),
+        f"tokens written {name}": number(cost["written"], 1),
+        f"tokens of prompts read {name}": number(cost["read"], 1),
         f"tokens judged {name}": number(cost["judged"], 1),
     }
 
