@@ -18,6 +18,7 @@ from rlsf.errors import InputError
         ("rise-introspection", "training.batch_size=4", "say introspection.training.batch_size"),
         ("rlif-self-certainty", "training.max_steps=4", "say online.max_steps"),
         ("drr", "training.epochs=4", "say acceptance.training.epochs"),
+        ("rc-rm", "training.epochs=4", "say reward_model.epochs"),
         ("rlif-self-certainty", "training.use_weight=true", "see the keys of online in `rlsf run --recipe"),
     ],
 )

@@ -26,6 +26,8 @@ def route_of(recipe: Recipe) -> str:
 def require_used(recipe: Recipe, said: Mapping[str, Any]) -> None:
     """Raise ``InputError`` for keys of ``training`` where the recipe learns by another section, with that one's key."""
     own = route_of(recipe)
+    if own == "training" and recipe.reward_model is not None:
+        own = "reward_model"  # alone, with no policy after it
     if own == "training" or not said.get("training"):
         return
     key, section = next(iter(said["training"])), getattr(recipe, own)
@@ -35,4 +37,5 @@ def require_used(recipe: Recipe, said: Mapping[str, Any]) -> None:
         instead = f"say {own}.training.{key}"
     else:
         instead = f"see the keys of {own} in `rlsf run --recipe {recipe.recipe} --dry-run`"
-    raise InputError(f"training.{key} has no effect: recipe {recipe.recipe} learns {ROUTES[own]}: {instead}")
+    taught = ROUTES.get(own, "a reward model")
+    raise InputError(f"training.{key} has no effect: recipe {recipe.recipe} learns {taught}: {instead}")

@@ -173,7 +173,10 @@ def _pick_split(name: str, splits: Mapping[str, Dataset], split: str | None) -> 
     if split is None and len(splits) == 1:
         split = next(iter(splits))
     if split is None:
-        raise InputError(f"{name!r} has the splits {', '.join(splits)}: choose one with prompts.split")
+        raise InputError(
+            f"{name!r} has the splits {', '.join(splits)}: choose one with prompts.split, or of questions"
+            " to measure on with evaluation_data.split"
+        )
     if split not in splits:
         raise InputError(f"{name!r} has no split {split!r}{near_names(split, splits)}; available: {', '.join(splits)}")
     return split, splits[split]
