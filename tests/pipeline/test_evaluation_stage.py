@@ -98,7 +98,7 @@ def test_a_model_silent_from_the_start_is_refused_at_every_start(
     recipe = small_recipe("evaluation_data.limit=1", f"model.path={silent.path}")
     for _ in range(2):
         with open_run(recipe, tmp_path / "run", resume=True) as run:
-            with pytest.raises(InputError, match=r"evaluate before: no trace has an answer .*choose the format"):
+            with pytest.raises(InputError, match=r"evaluate before: no trace has an answer .* cut at sampling.max_new"):
                 evaluate_stage(run, "before", recipe.model)
 
 

@@ -229,7 +229,7 @@ def test_a_warm_up_for_a_reward_without_a_form_is_refused(small_online: Build) -
     ("warm_up_steps", "remedy"),
     [
         (2, "online.warm_up.steps=2 did not teach it: raise that number, or online.warm_up.learning_rate"),
-        (0, "then choose the format that they end with, or teach the form with online.warm_up.steps"),
+        (0, "or ask for this one in render.system, or teach the form with online.warm_up.steps"),
     ],
     ids=["taught", "untaught"],
 )
