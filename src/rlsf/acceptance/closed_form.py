@@ -82,8 +82,8 @@ def rates_at(scores: Sequence[float], right: Sequence[bool], threshold: float, f
 def best_threshold(scores: Sequence[float], right: Sequence[bool], first_right: float, rounds: int) -> float:
     """The threshold, halfway between two scores or 0, whose Acc_T is largest; among equals the one of fewest rounds.
 
-    0 accepts every attempt that has an answer: that is what is left where scores do not tell right from wrong. Raises
-    as ``rates_at``.
+    0 accepts whatever scores above 0: that is what is left where scores do not tell right from wrong. Raises as
+    ``rates_at``.
     """
     candidates = [0.0, *((low + high) / 2 for low, high in pairwise(sorted(set(scores))))]
 

@@ -40,8 +40,9 @@ class AcceptanceConfig(Section):
     held_out: float = Field(default=0.2, gt=0, le=0.5)
     """Share of the questions whose records are kept out of training, to choose the threshold on."""
     threshold: Annotated[float, Field(ge=0, le=1)] | Literal["tuned"] = "tuned"
-    """The least score that is accepted; an attempt without an answer never is. ``tuned``: the one with which the loop
-    is most accurate by its closed form, given the rates of acceptance on the records kept out."""
+    """The least score that is accepted; a score of 0, as that of an attempt without an answer, never is. ``tuned``: the
+    one with which the loop is most accurate by its closed form, given the rates of acceptance on the records kept
+    out."""
     abstain: bool = False
     """Give no answer where the last attempt is rejected too, instead of that attempt's."""
     training: AcceptanceTrainingConfig = AcceptanceTrainingConfig()

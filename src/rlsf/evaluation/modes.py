@@ -104,7 +104,7 @@ class Turns:
 
 
 def accepts(score: float, threshold: float) -> bool:
-    """Whether a score is accepted: 0, that of an attempt without an answer, never is, not even by a threshold of 0."""
+    """Whether a score is accepted: 0, as that of an attempt without an answer, never is, whatever the threshold."""
     return score >= threshold and score > 0
 
 
